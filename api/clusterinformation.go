@@ -1,0 +1,30 @@
+package api
+
+// ClusterInformation describes the cluster. There is one, named default.
+type ClusterInformation struct {
+	Meta `json:",inline"`
+	Spec ClusterInformationSpec `json:"spec"`
+}
+
+// ClusterInformationSpec holds the facts.
+type ClusterInformationSpec struct {
+	ClusterGUID    string `json:"clusterGUID,omitempty"`
+	ClusterType    string `json:"clusterType,omitempty"`
+	CalicoVersion  string `json:"calicoVersion,omitempty"`
+	DatastoreReady *bool  `json:"datastoreReady,omitempty"`
+	Variant        string `json:"variant,omitempty"`
+}
+
+// KindClusterInformation describes ClusterInformation.
+var KindClusterInformation = register(&Kind{
+	Name:   "ClusterInformation",
+	Plural: "clusterinformations",
+	Short:  []string{"clusterinfo", "clusterinfos"},
+	New:    func() Object { return &ClusterInformation{Meta: typed("ClusterInformation")} },
+})
+
+// Default fills in what the user left out.
+func (o *ClusterInformation) Default() {}
+
+// Validate says what is wrong with o.
+func (o *ClusterInformation) Validate() error { return nil }
