@@ -1,0 +1,51 @@
+# `make` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+GO ?= go
+BIN := bin
+PROGRAMS := calico calico-cni calicoctl calico-lab
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.1.0-dev)
+export GORACE ?= atexit_sleep_ms=0
+
+##@ Use
+.PHONY: demo build
+demo: build ## run the story on this machine: three nodes, three pods, two policies, over VXLAN and without encapsulation
+	$(BIN)/calico lab demo --encap vxlan
+	$(BIN)/calico lab demo --encap none
+
+build: ## build the programs into bin/
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X github.com/calicogo/calico/ctl.Version=$(VERSION)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+
+##@ Check
+.PHONY: test lint unit differential lab bench
+test: tools lint unit differential lab ## everything that CI runs
+
+lint: ## gofmt, go vet, staticcheck, import law
+	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test ./internal/archtest
+
+unit: ## unit tests with the race detector
+	$(GO) test -race $$($(GO) list ./... | grep -v -e /lab$$ -e /internal/difftest$$ -e /internal/archtest$$)
+
+differential: ## Eval, filter.Trace and nftables judge random packets alike
+	$(GO) test -race ./internal/difftest
+
+lab: ## lab scripts: nodes, pods and policies on real kernel objects
+	$(GO) test -race ./lab
+
+bench: ## benchmarks, as ratios to a floor measured in the same run
+	$(GO) test -run '^$$' -bench . -benchtime 200ms ./selector ./labelindex ./calc ./ipam ./filter ./nft ./route
+
+##@ Machine
+.PHONY: tools clean help
+tools: ## install what is missing, by apt (needs root)
+	@hack/tools
+
+clean: ## remove what the targets built
+	rm -rf $(BIN)
+
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,170 @@
+package felix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/calc"
+	"github.com/calicogo/calico/config"
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/store"
+	"github.com/calicogo/calico/watch"
+)
+
+// Config is what an Agent needs.
+type Config struct {
+	Node    string
+	Local   []config.Layer // settings that win over the datastore's: file, then environment
+	Drivers []Driver       // synced in this order
+	Log     *slog.Logger
+	Resync  time.Duration // how often the kernel is read back; 0: 90 s
+}
+
+// Driver is one part of the kernel, with a name for people.
+type Driver struct {
+	Name string
+	dataplane.Driver
+}
+
+// Agent keeps one node's kernel in step with the datastore and the node's records.
+// Its methods are safe for concurrent use.
+type Agent struct {
+	cfg  Config
+	loop watch.Loop
+
+	// Owned by the loop's goroutine.
+	graph  *calc.Graph
+	inSync bool
+
+	mu      sync.Mutex
+	pending input
+	seq     uint64 // of the last input taken in
+	status  Status
+	changed chan struct{} // closed, and replaced, when status changes
+}
+
+// input is what has come in since the loop last looked.
+type input struct {
+	objects     map[store.Key]api.Object
+	attachments map[dataplane.AttachmentID]*dataplane.Attachment
+	revision    store.Revision
+	inSync      bool
+	resync      bool
+}
+
+func newInput() input {
+	return input{objects: map[store.Key]api.Object{}, attachments: map[dataplane.AttachmentID]*dataplane.Attachment{}}
+}
+
+// New returns an Agent; [Agent.Run] runs it.
+func New(cfg Config) *Agent {
+	if cfg.Resync == 0 {
+		cfg.Resync = 90 * time.Second
+	}
+	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), changed: make(chan struct{})}
+	a.loop = watch.Loop{Bell: watch.NewBell(), Step: a.step, Resync: a.distrust, Interval: cfg.Resync}
+	return a
+}
+
+// Run brings the kernel to what the inputs say until ctx ends. The kernel is left as it
+// is.
+func (a *Agent) Run(ctx context.Context) error { return a.loop.Run(ctx) }
+
+// Update takes in what a Source says; it is a sink of [store.Source].
+func (a *Agent) Update(u store.Update) {
+	a.feed(func(in *input) {
+		for _, e := range u.Events {
+			in.objects[e.Key] = e.Object
+		}
+		in.revision, in.inSync = u.Revision, u.InSync
+	})
+}
+
+// SetAttachment takes in a record of this node, or with nil that there is none.
+func (a *Agent) SetAttachment(id dataplane.AttachmentID, at *dataplane.Attachment) {
+	a.feed(func(in *input) { in.attachments[id] = at })
+}
+
+// Resync has the kernel read back soon: something in it changed that we did not change.
+func (a *Agent) Resync() { a.feed(func(in *input) { in.resync = true }) }
+
+func (a *Agent) feed(f func(*input)) {
+	a.mu.Lock()
+	f(&a.pending)
+	a.seq++
+	a.mu.Unlock()
+	a.loop.Bell.Ring()
+}
+
+func (a *Agent) take() (input, uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	in := a.pending
+	a.pending = newInput()
+	a.pending.revision, a.pending.inSync = in.revision, in.inSync
+	return in, a.seq
+}
+
+// distrust has every driver read the kernel at its next Sync.
+func (a *Agent) distrust() {
+	for _, d := range a.cfg.Drivers {
+		d.Resync()
+	}
+}
+
+// step brings the kernel to what has come in so far.
+func (a *Agent) step(ctx context.Context) error {
+	in, seq := a.take()
+	a.put(in)
+	if in.resync {
+		a.distrust()
+	}
+	if !a.inSync && !in.inSync {
+		return nil // until the snapshot is whole the kernel's previous state stands
+	}
+	a.inSync = true
+	delta := a.graph.Flush()
+	if !delta.Empty() {
+		for _, d := range a.cfg.Drivers {
+			d.Update(delta)
+		}
+	}
+	return a.sync(ctx, in.revision, seq)
+}
+
+func (a *Agent) put(in input) {
+	for k, o := range in.objects {
+		if o == nil {
+			a.graph.Remove(k)
+		} else {
+			a.graph.Put(o)
+		}
+	}
+	for id, at := range in.attachments {
+		if at == nil {
+			a.graph.RemoveAttachment(id)
+		} else {
+			a.graph.PutAttachment(at)
+		}
+	}
+}
+
+// sync runs every driver, whatever the others say: each fails safe alone (an interface
+// without rules drops, a rule without a route is idle).
+func (a *Agent) sync(ctx context.Context, rev store.Revision, seq uint64) error {
+	results := make([]result, len(a.cfg.Drivers))
+	var errs []error
+	for i, d := range a.cfg.Drivers {
+		if err := d.Sync(ctx); err != nil {
+			results[i] = resultOf(err)
+			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
+		}
+	}
+	a.report(rev, seq, results)
+	return errors.Join(errs...)
+}

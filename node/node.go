@@ -1,0 +1,214 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/cni"
+	"github.com/calicogo/calico/config"
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/felix"
+	"github.com/calicogo/calico/ipam"
+	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/store"
+	"github.com/calicogo/calico/store/etcd"
+	"github.com/calicogo/calico/watch"
+)
+
+// cached are the kinds that the node itself reads, besides what the agent makes of them.
+var cached = []string{
+	api.KindIPPool.Name, api.KindNode.Name, api.KindProfile.Name, api.KindFelixConfiguration.Name,
+}
+
+// runtime is a node's parts, assembled.
+type runtime struct {
+	cfg   Config
+	log   *slog.Logger
+	net   *netlink.Handle
+	store *etcd.Store
+	cache *watch.Cache
+	poke  watch.Bell // the cache changed
+	agent *felix.Agent
+	alloc *ipam.Allocator
+	cni   *cni.Server
+	board *board
+
+	closers []func()
+}
+
+// Run runs the node until ctx ends. What stands in the kernel then stays.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	unlock, err := prepareDirs(cfg)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := assemble(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	return r.run(ctx)
+}
+
+// prepareDirs makes the node's directories and takes its lock: two agents on one node
+// would undo each other's work.
+func prepareDirs(cfg Config) (unlock func(), err error) {
+	for _, d := range []string{cfg.RunDir, cfg.LibDir} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	path := cfg.socket("node.lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another calico node runs here: it holds %s", path)
+	}
+	if err := replaceFile(filepath.Join(cfg.LibDir, "nodename"), []byte(cfg.Name), 0o644); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, err error) {
+	r = &runtime{cfg: cfg, log: log, cache: watch.NewCache(cached...), poke: watch.NewBell()}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.net, err = netlink.Open(netlink.Current); err != nil {
+		return nil, err
+	}
+	r.onClose(r.net.Close)
+	if r.store, err = etcd.Open(ctx, cfg.Datastore); err != nil {
+		return nil, err
+	}
+	r.onClose(func() { r.store.Close() })
+	drivers, closeDrivers, err := felix.KernelDrivers(r.net, log)
+	if err != nil {
+		return nil, err
+	}
+	r.onClose(closeDrivers)
+	r.agent = felix.New(felix.Config{Node: cfg.Name, Local: []config.Layer{cfg.Felix}, Drivers: drivers, Log: log})
+	r.board = newBoard(cfg.Name, r.agent)
+	r.alloc = ipam.NewAllocator(r.store, cfg.Name)
+	return r, r.assembleCNI()
+}
+
+func (r *runtime) assembleCNI() error {
+	records, err := cni.OpenRecords(filepath.Join(r.cfg.LibDir, "cni"), netlink.Current)
+	if err != nil {
+		return err
+	}
+	records.Subscribe(r.agent.SetAttachment)
+	r.cni, err = cni.NewServer(cni.Config{
+		Node:      r.cfg.Name,
+		Store:     r.store,
+		Allocator: r.alloc,
+		Records:   records,
+		Pods:      etcdPods{r.store, r.cache.Get},
+		Dataplane: r.agent,
+		Pools:     r.pools,
+		MTU:       r.mtu,
+		Log:       r.log,
+		Socket:    r.cfg.socket("cni/cni.sock"),
+		HostNS:    netlink.Current,
+	})
+	return err
+}
+
+func (r *runtime) onClose(f func()) { r.closers = append(r.closers, f) }
+
+func (r *runtime) close() {
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		r.closers[i]()
+	}
+}
+
+// run runs the parts; the first that ends ends the others.
+func (r *runtime) run(ctx context.Context) error {
+	l, err := listenUnix(r.cfg.socket("node.sock"))
+	if err != nil {
+		return err
+	}
+	source := watch.Tee(r.store.Watch(), r.cacheUpdate)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serve(ctx, l, r.board.handler()) })
+	g.Go(func() error { return source.Run(ctx, r.agent.Update) })
+	g.Go(func() error { return r.agent.Run(ctx) })
+	g.Go(func() error { return r.cni.Run(ctx) })
+	g.Go(func() error { return r.watchKernel(ctx) })
+	g.Go(func() error { return r.start(ctx) })
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	r.log.Info("ending; what is in the kernel stays")
+	return context.Canceled
+}
+
+func (r *runtime) cacheUpdate(u store.Update) {
+	r.cache.Update(u)
+	for _, e := range u.Events {
+		if e.Key.Kind == api.KindIPPool.Name || e.Key.Kind == api.KindNode.Name {
+			r.poke.Ring()
+			return
+		}
+	}
+}
+
+// pools are the pools and the Node resource that an ADD chooses addresses by.
+func (r *runtime) pools(context.Context) ([]*api.IPPool, *api.Node, error) {
+	n, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
+	if !ok {
+		return nil, nil, fmt.Errorf("Node %s is not in the datastore yet", r.cfg.Name)
+	}
+	return watch.Objects[*api.IPPool](r.cache, api.KindIPPool), n.(*api.Node), nil
+}
+
+// mtu is the MTU of new pods' interfaces.
+func (r *runtime) mtu() (int, error) {
+	o, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
+	if !ok {
+		return 0, fmt.Errorf("Node %s is not in the datastore yet", r.cfg.Name)
+	}
+	addr, err := nodeAddr(o.(*api.Node), dataplane.IPv4)
+	if err != nil {
+		if addr, err = nodeAddr(o.(*api.Node), dataplane.IPv6); err != nil {
+			return 0, err
+		}
+	}
+	host, err := deviceMTU(r.net, addr)
+	if err != nil {
+		return 0, err
+	}
+	mtu := podMTU(host, watch.Objects[*api.IPPool](r.cache, api.KindIPPool))
+	return mtu, writeMTU(r.cfg.LibDir, mtu)
+}
+
+// serveHealth serves the probes' port where the configuration asks for it.
+func (r *runtime) serveHealth(ctx context.Context, f config.Felix) error {
+	if !f.HealthEnabled {
+		return nil
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(f.HealthHost, strconv.Itoa(f.HealthPort)))
+	if err != nil {
+		return fmt.Errorf("health endpoint: %w", err)
+	}
+	return serve(ctx, l, r.board.health())
+}

@@ -1,0 +1,48 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/cni"
+	"github.com/calicogo/calico/store"
+)
+
+// etcdPods answers what a pod is where no Kubernetes API is involved: its labels and
+// annotations come with the request, its namespace is a stored Profile.
+type etcdPods struct {
+	store store.Store
+	known func(store.Key) (api.Object, bool) // the cache
+}
+
+// Get returns the pod. A namespace that has no Profile yet is an error: the pod would
+// have no rules that let it speak.
+func (p etcdPods) Get(ctx context.Context, namespace, name string, args cni.PodArgs) (cni.Pod, error) {
+	key := store.Key{Kind: api.KindProfile.Name, Name: api.NamespaceProfile + namespace}
+	o, ok := p.known(key)
+	if !ok { // what is not in the cache yet is read, never taken as absent
+		var err error
+		if o, err = p.store.Get(ctx, key); err != nil {
+			return cni.Pod{}, fmt.Errorf("namespace %s (%v): %w", namespace, key, err)
+		}
+	}
+	return cni.Pod{
+		Labels:          maps.Clone(args.Labels),
+		Annotations:     maps.Clone(args.Annotations),
+		NamespaceLabels: namespaceLabels(o.(*api.Profile)),
+		Profiles:        []string{key.Name},
+	}, nil
+}
+
+// namespaceLabels are the namespace's own labels, which its Profile hands down prefixed.
+func namespaceLabels(p *api.Profile) map[string]string {
+	m := map[string]string{}
+	for k, v := range p.Spec.LabelsToApply {
+		if n := len(api.NamespaceLabelPrefix); len(k) > n && k[:n] == api.NamespaceLabelPrefix {
+			m[k[n:]] = v
+		}
+	}
+	return m
+}
