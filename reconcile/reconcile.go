@@ -11,8 +11,10 @@ import "context"
 type Kernel[K comparable, V any] interface {
 	// List reads back every object of this kind that we own.
 	List(context.Context) (map[K]V, error)
-	// Apply sets and deletes a batch, as one transaction where the kernel has one.
-	// After an error the Table reads the kernel back before it tries again.
+	// Apply sets and deletes a batch, as one transaction where the kernel has one. To
+	// set what is so already and to delete what is not there are no errors. If only
+	// some objects failed the error is a [KeyErrors]; after any other the Table reads
+	// the kernel back before it tries again.
 	Apply(ctx context.Context, set map[K]V, del map[K]V) error
 }
 
