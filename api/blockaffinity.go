@@ -32,10 +32,26 @@ var KindBlockAffinity = register(&Kind{
 	Short:    []string{"affinity", "affinities"},
 	Internal: true,
 	New:      func() Object { return &BlockAffinity{Meta: typed("BlockAffinity")} },
+	Columns: []Column{
+		nameColumn(),
+		column("CIDR", func(o *BlockAffinity) string { return o.Spec.CIDR }),
+		column("NODE", func(o *BlockAffinity) string { return o.Spec.Node }),
+		column("STATE", func(o *BlockAffinity) string { return string(o.Spec.State) }),
+	},
 })
 
 // Default fills in what the user left out.
 func (o *BlockAffinity) Default() {}
 
 // Validate says what is wrong with o.
-func (o *BlockAffinity) Validate() error { return nil }
+func (o *BlockAffinity) Validate() error {
+	p := &problems{}
+	p.meta(KindBlockAffinity, &o.Meta, anyName)
+	p.network(specPath.Child("cidr"), o.Spec.CIDR)
+	if o.Spec.Node == "" {
+		p.required(specPath.Child("node"), "the node whose claim this is")
+	}
+	oneOf(p, specPath.Child("state"), o.Spec.State, AffinityPending, AffinityConfirmed, AffinityPendingDeletion)
+	oneOf(p, specPath.Child("type"), o.Spec.Type, "host", "virtual")
+	return p.err()
+}

@@ -1,6 +1,10 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
 
 // FelixConfiguration holds the settings of the node agent: those of the whole cluster
 // (name default) or of one node (name node.NAME).
@@ -21,10 +25,17 @@ var KindFelixConfiguration = register(&Kind{
 	Plural: "felixconfigurations",
 	Short:  []string{"felixconfig", "felixconfigs"},
 	New:    func() Object { return &FelixConfiguration{Meta: typed("FelixConfiguration")} },
+	Columns: []Column{
+		nameColumn(),
+	},
 })
 
 // Default fills in what the user left out.
 func (o *FelixConfiguration) Default() {}
 
-// Validate says what is wrong with o.
-func (o *FelixConfiguration) Validate() error { return nil }
+// Validate says what is wrong with o, but for its parameters: see config.Validate.
+func (o *FelixConfiguration) Validate() error {
+	p := &problems{}
+	p.meta(KindFelixConfiguration, &o.Meta, validation.IsDNS1123Subdomain)
+	return p.err()
+}

@@ -1,6 +1,11 @@
 package api
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"net/netip"
+	"regexp"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // IPAMBlock is a block of addresses and who holds each.
 type IPAMBlock struct {
@@ -45,10 +50,51 @@ var KindIPAMBlock = register(&Kind{
 	Plural:   "ipamblocks",
 	Internal: true,
 	New:      func() Object { return &IPAMBlock{Meta: typed("IPAMBlock")} },
+	Columns: []Column{
+		nameColumn(),
+		column("CIDR", func(o *IPAMBlock) string { return o.Spec.CIDR }),
+		column("AFFINITY", func(o *IPAMBlock) string { return o.affinity() }),
+	},
 })
 
 // Default fills in what the user left out.
 func (o *IPAMBlock) Default() {}
 
 // Validate says what is wrong with o.
-func (o *IPAMBlock) Validate() error { return nil }
+func (o *IPAMBlock) Validate() error {
+	p := &problems{}
+	p.meta(KindIPAMBlock, &o.Meta, anyName)
+	if a := o.Spec.Affinity; a != nil && !affinityForm.MatchString(*a) {
+		p.invalid(specPath.Child("affinity"), *a, "must be host:NAME or virtual:NAME")
+	}
+	if c, ok := p.network(specPath.Child("cidr"), o.Spec.CIDR); ok {
+		o.Spec.checkOrdinals(p, c)
+	}
+	return p.err()
+}
+
+var affinityForm = regexp.MustCompile(`^(host|virtual):[a-zA-Z0-9._-]+$`)
+
+// checkOrdinals checks that every ordinal and index points at something.
+func (s *IPAMBlockSpec) checkOrdinals(p *problems, c netip.Prefix) {
+	if n := c.Addr().BitLen() - c.Bits(); n > 16 || len(s.Allocations) != 1<<n {
+		p.invalid(specPath.Child("allocations"), len(s.Allocations), "must have an entry for each address of %s", c)
+	}
+	for i, a := range s.Allocations {
+		if a != nil && (*a < 0 || *a >= len(s.Attributes)) {
+			p.invalid(specPath.Child("allocations").Index(i), *a, "must be an index into attributes")
+		}
+	}
+	for i, n := range s.Unallocated {
+		if n < 0 || n >= len(s.Allocations) {
+			p.invalid(specPath.Child("unallocated").Index(i), n, "must be an index into allocations")
+		}
+	}
+}
+
+func (o *IPAMBlock) affinity() string {
+	if o.Spec.Affinity == nil {
+		return none
+	}
+	return *o.Spec.Affinity
+}

@@ -1,5 +1,9 @@
 package api
 
+import (
+	"strconv"
+)
+
 // IPAMConfiguration governs how nodes claim blocks. There is one, named default.
 type IPAMConfiguration struct {
 	Meta `json:",inline"`
@@ -21,10 +25,41 @@ var KindIPAMConfiguration = register(&Kind{
 	Plural: "ipamconfigurations",
 	Short:  []string{"ipamconfig", "ipamconfigs"},
 	New:    func() Object { return &IPAMConfiguration{Meta: typed("IPAMConfiguration")} },
+	Columns: []Column{
+		nameColumn(),
+		column("STRICTAFFINITY", func(o *IPAMConfiguration) string { return yesNo(o.Spec.StrictAffinity) }),
+		column("AUTOALLOCATEBLOCKS", func(o *IPAMConfiguration) string { return yesNo(o.Spec.AutoAllocates()) }),
+		wide(column("MAXBLOCKSPERHOST", func(o *IPAMConfiguration) string { return strconv.Itoa(o.Spec.MaxBlocksPerHost) })),
+	},
 })
 
 // Default fills in what the user left out.
-func (o *IPAMConfiguration) Default() {}
+func (o *IPAMConfiguration) Default() {
+	if o.Spec.AutoAllocateBlocks == nil {
+		o.Spec.AutoAllocateBlocks = new(true)
+	}
+}
 
 // Validate says what is wrong with o.
-func (o *IPAMConfiguration) Validate() error { return nil }
+func (o *IPAMConfiguration) Validate() error {
+	p := &problems{}
+	p.meta(KindIPAMConfiguration, &o.Meta, onlyName("default"))
+	p.between(specPath.Child("maxBlocksPerHost"), o.Spec.MaxBlocksPerHost, 0, 1000000)
+	if s := o.Spec.IPCooldownSeconds; s != nil {
+		p.between(specPath.Child("ipCooldownSeconds"), *s, 0, 1200)
+	}
+	oneOf(p, specPath.Child("kubeVirtVMAddressPersistence"), o.Spec.KubeVirtVMAddressPersistence, "Enabled", "Disabled")
+	if !o.Spec.StrictAffinity && !o.Spec.AutoAllocates() {
+		p.forbidden(specPath.Child("autoAllocateBlocks"), "strictAffinity and autoAllocateBlocks cannot both be false: no pod could get an address")
+	}
+	if !o.Spec.StrictAffinity && o.Spec.MaxBlocksPerHost > 0 {
+		p.forbidden(specPath.Child("maxBlocksPerHost"), "needs strictAffinity: true")
+	}
+	return p.err()
+}
+
+// AutoAllocates tells whether nodes claim blocks by themselves: true unless it is set to
+// false.
+func (s *IPAMConfigurationSpec) AutoAllocates() bool {
+	return s.AutoAllocateBlocks == nil || *s.AutoAllocateBlocks
+}

@@ -19,10 +19,24 @@ var KindIPAMHandle = register(&Kind{
 	Plural:   "ipamhandles",
 	Internal: true,
 	New:      func() Object { return &IPAMHandle{Meta: typed("IPAMHandle")} },
+	Columns: []Column{
+		nameColumn(),
+	},
 })
 
 // Default fills in what the user left out.
 func (o *IPAMHandle) Default() {}
 
 // Validate says what is wrong with o.
-func (o *IPAMHandle) Validate() error { return nil }
+func (o *IPAMHandle) Validate() error {
+	p := &problems{}
+	p.meta(KindIPAMHandle, &o.Meta, anyName)
+	at := specPath.Child("block")
+	for _, cidr := range sortedKeys(o.Spec.Block) {
+		p.network(at.Key(cidr), cidr)
+		if n := o.Spec.Block[cidr]; n < 0 {
+			p.invalid(at.Key(cidr), n, "must not be negative")
+		}
+	}
+	return p.err()
+}

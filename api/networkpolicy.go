@@ -25,10 +25,30 @@ var KindNetworkPolicy = register(&Kind{
 	Short:      []string{"policy", "policies", "np", "pol", "cnp", "caliconetworkpolicy"},
 	Namespaced: true,
 	New:        func() Object { return &NetworkPolicy{Meta: typed("NetworkPolicy")} },
+	Columns: []Column{
+		nameColumn(),
+		column("TIER", func(o *NetworkPolicy) string { return o.Spec.Tier }),
+		wide(column("ORDER", func(o *NetworkPolicy) string { return number(o.Spec.Order) })),
+		wide(column("SELECTOR", func(o *NetworkPolicy) string { return o.Spec.Selector })),
+	},
 })
 
 // Default fills in what the user left out.
-func (o *NetworkPolicy) Default() {}
+func (o *NetworkPolicy) Default() {
+	defaultTier(&o.Meta, &o.Spec.Tier)
+	o.Spec.Types = defaultTypes(o.Spec.Types, o.Spec.Ingress, o.Spec.Egress)
+	defaultRules(o.Spec.Ingress)
+	defaultRules(o.Spec.Egress)
+}
 
 // Validate says what is wrong with o.
-func (o *NetworkPolicy) Validate() error { return nil }
+func (o *NetworkPolicy) Validate() error {
+	p := &problems{}
+	p.meta(KindNetworkPolicy, &o.Meta, policyNameRule(policyName))
+	p.tierAndHints(o.Spec.Tier, o.Spec.PerformanceHints)
+	p.selector(specPath.Child("selector"), o.Spec.Selector, false)
+	p.selector(specPath.Child("serviceAccountSelector"), o.Spec.ServiceAccountSelector, false)
+	p.policyTypes(o.Spec.Types)
+	p.policyRules(o.Spec.Ingress, o.Spec.Egress, false)
+	return p.err()
+}

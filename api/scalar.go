@@ -29,6 +29,22 @@ func (p Protocol) Number() (uint8, bool) {
 	return n, ok
 }
 
+// canonical is p spelled as Calico does: TCP for tcp, ICMPv6 for icmpv6.
+func (p Protocol) canonical() Protocol {
+	for _, n := range []Protocol{"TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"} {
+		if strings.EqualFold(string(p), string(n)) {
+			return n
+		}
+	}
+	return p
+}
+
+// hasPorts tells whether packets of the protocol carry port numbers that rules match.
+func (p Protocol) hasPorts() bool {
+	n, _ := p.Number()
+	return n == 6 || n == 17 || n == 132 || n == 136
+}
+
 // UnmarshalJSON takes a name or a number.
 func (p *Protocol) UnmarshalJSON(b []byte) error {
 	var s string
@@ -131,3 +147,5 @@ func (a *ASNumber) UnmarshalJSON(b []byte) error {
 	*a = ASNumber(h<<16 | l)
 	return nil
 }
+
+func (a ASNumber) String() string { return strconv.FormatUint(uint64(a), 10) }

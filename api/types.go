@@ -20,6 +20,7 @@ const (
 	LabelNamespace       = "projectcalico.org/namespace"
 	LabelOrchestrator    = "projectcalico.org/orchestrator"
 	LabelServiceAccount  = "projectcalico.org/serviceaccount"
+	LabelTier            = "projectcalico.org/tier" // on policies and tiers
 	NamespaceLabelPrefix = "pcns."
 	ServiceAccountPrefix = "pcsa."
 )
