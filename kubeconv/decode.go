@@ -1,0 +1,96 @@
+package kubeconv
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/calicogo/calico/api"
+)
+
+// DecodeAll decodes every object of a file of YAML or JSON, be it Calico's or, converted,
+// a Kubernetes Namespace or NetworkPolicy. Errors begin with file, document and line. A
+// Kubernetes object without a namespace is one of namespace, if that is its kind's way.
+func DecodeAll(file string, text []byte, namespace string) ([]api.Object, error) {
+	docs, err := api.Documents(file, text)
+	if err != nil {
+		return nil, err
+	}
+	var all []api.Object
+	for _, d := range docs {
+		o, ok, err := FromDocument(d, namespace)
+		if err == nil && !ok {
+			o, err = d.Object()
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+// FromYAML decodes and converts one Kubernetes Namespace or NetworkPolicy, strictly. It
+// is false if the document is of another kind.
+func FromYAML(doc []byte) (api.Object, bool, error) {
+	docs, err := api.Documents("", doc)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(docs) != 1 {
+		return nil, false, fmt.Errorf("want one object, found %d", len(docs))
+	}
+	return FromDocument(docs[0], "default")
+}
+
+// FromDocument is [FromYAML] for a document that is already read; a NetworkPolicy that
+// does not say its namespace is one of namespace.
+func FromDocument(d api.Document, namespace string) (api.Object, bool, error) {
+	switch d.APIVersion + " " + d.Kind {
+	case "v1 Namespace":
+		o, err := namespaceFrom(d)
+		return o, true, err
+	case "networking.k8s.io/v1 NetworkPolicy":
+		o, err := policyFrom(d, namespace)
+		return o, true, err
+	}
+	return nil, false, nil
+}
+
+func namespaceFrom(d api.Document) (api.Object, error) {
+	ns := &corev1.Namespace{}
+	if err := d.Into(ns); err != nil {
+		return nil, err
+	}
+	if msgs := validation.IsDNS1123Label(ns.Name); len(msgs) > 0 {
+		return nil, fmt.Errorf("%s: metadata.name: %q: %s", d.Where(), ns.Name, msgs[0])
+	}
+	p := Namespace(ns)
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: Namespace %s: %w", d.Where(), ns.Name, err)
+	}
+	return p, nil
+}
+
+func policyFrom(d api.Document, namespace string) (api.Object, error) {
+	np := &networkingv1.NetworkPolicy{}
+	if err := d.Into(np); err != nil {
+		return nil, err
+	}
+	if np.Namespace == "" {
+		np.Namespace = namespace
+	}
+	if msgs := validation.IsDNS1123Subdomain(np.Name); len(msgs) > 0 {
+		return nil, fmt.Errorf("%s: metadata.name: %q: %s", d.Where(), np.Name, msgs[0])
+	}
+	p, err := NetworkPolicy(np)
+	if err == nil {
+		err = p.Validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Where(), err)
+	}
+	return p, nil
+}

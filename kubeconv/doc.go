@@ -1,0 +1,5 @@
+// Package kubeconv turns Kubernetes resources into Calico's: a Namespace into the Profile
+// that hands its labels to pods, a networking.k8s.io/v1 NetworkPolicy into a NetworkPolicy
+// of the tier default. Both as upstream has them, and without an API server: what it would
+// have defaulted and refused is defaulted and refused here.
+package kubeconv
