@@ -1,0 +1,45 @@
+// The command calico-lab is the virtual cluster, and the only one that has an etcd server
+// in it. `calico lab` runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/calicogo/calico/lab"
+)
+
+// The main goroutine stays on the main thread: threads that change namespaces end, and
+// that one cannot, and /proc/self would then be what it was left with.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := run(ctx, os.Args[1:])
+	stop()
+	var exit *lab.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.Msg == "") {
+		fmt.Fprintln(os.Stderr, "calico lab:", err)
+	}
+	os.Exit(lab.ExitCode(err))
+}
+
+// run runs one of the lab's own processes, or a command of the user.
+func run(ctx context.Context, args []string) error {
+	if len(args) == 2 {
+		switch args[0] {
+		case "init":
+			return lab.Init(args[1])
+		case "supervise":
+			return lab.Supervise(args[1], startEtcd)
+		}
+	}
+	cmd := rootCommand()
+	cmd.SetArgs(args)
+	return cmd.ExecuteContext(ctx)
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/calicogo/calico/lab"
+)
+
+func pingCommand(f *flags) *cobra.Command {
+	r := lab.PingRequest{}
+	c := &cobra.Command{
+		Use:   "ping FROM TO",
+		Short: "Ping a pod, a node or an address from a pod or node",
+		Args:  usage(cobra.ExactArgs(2)),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
+			r.From, r.To, r.Default = args[0], args[1], f.namespace
+			_, err := l.Ping(c.Context(), r, c.OutOrStdout())
+			return err
+		}),
+	}
+	c.Flags().IntVarP(&r.Count, "count", "c", 1, "number of echo requests")
+	return c
+}
+
+func connectCommand(f *flags) *cobra.Command {
+	r := lab.ConnectRequest{}
+	c := &cobra.Command{
+		Use:   "connect FROM TO:PORT",
+		Short: "Connect to a pod, a node or an address from a pod or node",
+		Args:  usage(cobra.ExactArgs(2)),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
+			r.From, r.To, r.Default = args[0], args[1], f.namespace
+			return l.Connect(c.Context(), r, c.OutOrStdout())
+		}),
+	}
+	c.Flags().BoolVar(&r.UDP, "udp", false, "UDP instead of TCP")
+	return c
+}
+
+func captureCommand(f *flags) *cobra.Command {
+	r := lab.CaptureRequest{}
+	c := &cobra.Command{
+		Use:   "capture NODE",
+		Short: "Print the packets on a node's link to the others",
+		Args:  usage(cobra.ExactArgs(1)),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
+			r.Node = args[0]
+			return l.Capture(c.Context(), r, c.OutOrStdout())
+		}),
+	}
+	c.Flags().IntVarP(&r.Count, "count", "c", 0, "stop after so many packets")
+	c.Flags().DurationVar(&r.For, "for", 0, "stop after this time")
+	return c
+}
+
+func routesCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "routes NODE",
+		Short: "Print a node's routes",
+		Args:  usage(cobra.ExactArgs(1)),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
+			return l.Routes(c.Context(), args[0], c.OutOrStdout())
+		}),
+	}
+}
+
+func statusCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Print the state of nodes and pods",
+		Args:  usage(cobra.NoArgs),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, _ []string) error {
+			st, err := l.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			return st.Print(c.OutOrStdout())
+		}),
+	}
+}
+
+func envCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "env",
+		Short: "Print the variables by which calicoctl finds the lab's datastore",
+		Args:  usage(cobra.NoArgs),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, _ []string) error {
+			fmt.Fprintln(c.OutOrStdout(), "export", strings.Join(l.Dir().Environ(), " "))
+			return nil
+		}),
+	}
+}
+
+func killCommand(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "kill NODE",
+		Short: "Kill a node's agent (SIGKILL); it is started again",
+		Args:  usage(cobra.ExactArgs(1)),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
+			return l.SignalAgent(c.Context(), args[0], syscall.SIGKILL)
+		}),
+	}
+}
+
+func applyCommand(f *flags) *cobra.Command {
+	return fileCommand(f, "apply", "Write the objects of a file, and return when they are in force", (*lab.Client).Apply)
+}
+
+func deleteCommand(f *flags) *cobra.Command {
+	return fileCommand(f, "delete", "Delete the objects of a file, and return when that is in force", (*lab.Client).Delete)
+}
+
+func fileCommand(f *flags, name, short string, do func(*lab.Client, context.Context, lab.Manifest) (string, error)) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   name + " -f FILE|-",
+		Short: short,
+		Args:  usage(cobra.NoArgs),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, _ []string) error {
+			if file == "" {
+				return usageError(fmt.Errorf("usage: %s", c.UseLine()))
+			}
+			m, err := lab.ReadManifest(file, os.Stdin)
+			if err != nil {
+				return err
+			}
+			m.Namespace = f.namespace
+			said, err := do(l, c.Context(), m)
+			fmt.Fprint(c.OutOrStdout(), said)
+			return err
+		}),
+	}
+	c.Flags().StringVarP(&file, "filename", "f", "", "file with YAML or JSON documents, or - for standard input")
+	return c
+}
+
+func demoCommand(f *flags) *cobra.Command {
+	o := &optionFlags{}
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Tell the story: pods, policies, and packets that prove it",
+		Args:  usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			options, err := o.options()
+			if err != nil {
+				return usageError(err)
+			}
+			name := f.name
+			if !c.Flags().Changed("name") {
+				name = "demo"
+			}
+			return lab.Demo(c.Context(), name, options, c.OutOrStdout())
+		},
+	}
+	o.register(c)
+	return c
+}

@@ -1,0 +1,84 @@
+package lab
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Options say what a lab is made of.
+type Options struct {
+	Nodes     int          // 1 to 50
+	Encap     string       // "vxlan" or "none"
+	Pool      netip.Prefix // of the pods
+	Pool6     netip.Prefix // the zero value: the lab has no IPv6
+	BlockSize int          // prefix length of the IPv4 blocks, 20 to 32
+	// NoAgents leaves the nodes without `calico node`: bare namespaces on one link.
+	NoAgents bool
+}
+
+// DefaultOptions are those of `calico lab up` without flags.
+func DefaultOptions() Options {
+	return Options{Nodes: 3, Encap: "vxlan", Pool: netip.MustParsePrefix("10.10.0.0/16"), BlockSize: 26}
+}
+
+// Encaps are the values of [Options.Encap].
+var Encaps = []string{"vxlan", "none"}
+
+const maxNodes = 50
+
+// Validate says what is wrong with o.
+func (o Options) Validate() error {
+	if o.Nodes < 1 || o.Nodes > maxNodes {
+		return fmt.Errorf("--nodes %d: a lab has 1 to %d nodes", o.Nodes, maxNodes)
+	}
+	if !slices.Contains(Encaps, o.Encap) {
+		return fmt.Errorf("--encap %q: want vxlan or none", o.Encap)
+	}
+	if o.BlockSize < 20 || o.BlockSize > 32 {
+		return fmt.Errorf("--block-size %d: want a prefix length from 20 to 32", o.BlockSize)
+	}
+	if err := checkPool("--pool", o.Pool, true); err != nil {
+		return err
+	}
+	if o.Pool.Bits() > o.BlockSize {
+		return fmt.Errorf("--pool %v is smaller than one block of --block-size %d", o.Pool, o.BlockSize)
+	}
+	if !o.Pool6.IsValid() {
+		return nil
+	}
+	if err := checkPool("--pool6", o.Pool6, false); err != nil {
+		return err
+	}
+	if o.Pool6.Bits() > blockSize6 {
+		return fmt.Errorf("--pool6 %v is smaller than one block of /%d", o.Pool6, blockSize6)
+	}
+	return nil
+}
+
+const blockSize6 = 122
+
+func checkPool(flag string, p netip.Prefix, v4 bool) error {
+	family := "IPv6"
+	if v4 {
+		family = "IPv4"
+	}
+	switch {
+	case !p.IsValid():
+		return fmt.Errorf("%s: want an %s prefix such as 10.10.0.0/16", flag, family)
+	case p.Addr().Is4() != v4:
+		return fmt.Errorf("%s %v: want an %s prefix", flag, p, family)
+	case p != p.Masked():
+		return fmt.Errorf("%s %v has bits beyond its length: did you mean %v?", flag, p, p.Masked())
+	}
+	return nil
+}
+
+func encode(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("lab: " + err.Error()) // plain data
+	}
+	return string(b)
+}

@@ -1,0 +1,230 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// RunRequest makes a pod.
+type RunRequest struct {
+	Pod     PodName
+	Node    string // "": the one with the fewest pods
+	Labels  map[string]string
+	Command []string // runs in the pod while it lives; may be empty
+}
+
+// PodStatus describes a pod.
+type PodStatus struct {
+	Pod    PodName
+	Node   string
+	Addrs  []netip.Addr
+	Labels map[string]string
+}
+
+// pod is a network namespace on a node that CNI has wired, or is about to.
+type pod struct {
+	name      PodName
+	node      *node
+	labels    map[string]string
+	container string // CNI container ID
+	ns        *namespaces
+	listener  *listener
+	addrs     []netip.Addr // guarded by Supervisor.mu; none until the pod is made
+
+	busy sync.Mutex // locked while CNI is at work on the pod
+	gone bool       // guarded by busy
+}
+
+const podInterface = "eth0"
+
+// run makes a pod, and returns when its node reaches it.
+func (s *Supervisor) run(c *call, r RunRequest) (any, error) {
+	p, err := s.claim(r)
+	if err != nil {
+		return nil, err
+	}
+	defer p.busy.Unlock()
+	if err := s.fill(c.ctx, p, r); err != nil {
+		return nil, errors.Join(err, s.discard(p))
+	}
+	return p.status(), nil
+}
+
+// claim enters the pod in the books, locked as busy.
+func (s *Supervisor) claim(r RunRequest) (*pod, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.pods[r.Pod]; ok {
+		return nil, fmt.Errorf("pod %v is there already", r.Pod)
+	}
+	n, err := s.choose(r.Node)
+	if err != nil {
+		return nil, err
+	}
+	p := &pod{name: r.Pod, node: n, labels: r.Labels, container: randomID()}
+	p.busy.Lock()
+	s.pods[r.Pod] = p
+	return p, nil
+}
+
+// choose finds the node of that name, or the one with the fewest pods.
+func (s *Supervisor) choose(name string) (*node, error) {
+	if s.options.NoAgents {
+		return nil, errors.New("this lab has no agents, so it can have no pods")
+	}
+	if name != "" {
+		return s.nodeNamed(name)
+	}
+	count := map[*node]int{}
+	for _, p := range s.pods {
+		count[p.node]++
+	}
+	best := s.nodes[0]
+	for _, n := range s.nodes {
+		if count[n] < count[best] {
+			best = n
+		}
+	}
+	return best, nil
+}
+
+// fill makes what a pod consists of.
+func (s *Supervisor) fill(ctx context.Context, p *pod, r RunRequest) (err error) {
+	p.ns, err = newNamespaces(p.name.Name, false, func() (err error) {
+		p.listener, err = listen(p.name.Name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	addrs, err := p.add(ctx)
+	if err != nil {
+		return fmt.Errorf("run %v on %s: %w", p.name, p.node.name, err)
+	}
+	if err := p.reached(ctx, addrs); err != nil {
+		return err
+	}
+	if len(r.Command) > 0 {
+		if err := s.startCommand(p, r.Command); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.addrs = addrs
+	return nil
+}
+
+// reached waits until the pod's listener answers its node on every address.
+func (p *pod) reached(ctx context.Context, addrs []netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, a := range addrs {
+		for {
+			_, err := ask(p.node.ns, "tcp", netip.AddrPortFrom(a, listenerPort), time.Second)
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s does not reach %v at %v: %w", p.node.name, p.name, a, err)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Supervisor) startCommand(p *pod, args []string) error {
+	log, err := os.OpenFile(s.dir.podLog(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	at := place{p.name.Name, p.ns, p.node}
+	cmd := at.command(args)
+	cmd.Stdout, cmd.Stderr = log, log
+	wait, err := at.ns.run(cmd)
+	if err != nil {
+		return startError(args[0], err)
+	}
+	go wait()
+	return nil
+}
+
+// remove removes a pod as kubelet and runtime do: its processes, then CNI DEL.
+func (s *Supervisor) remove(c *call, name PodName) (any, error) {
+	p, err := s.podNamed(name.Name, name.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	p.busy.Lock()
+	defer p.busy.Unlock()
+	if p.gone {
+		return nil, fmt.Errorf("no pod %v: it was removed at this moment", name)
+	}
+	return nil, s.discard(p)
+}
+
+// discard undoes what there is of a pod. If CNI fails the pod stays in the books, so
+// that it can be tried again.
+func (s *Supervisor) discard(p *pod) error {
+	if p.ns != nil {
+		p.ns.kill()
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := p.del(ctx); err != nil {
+			return fmt.Errorf("remove %v from %s: %w", p.name, p.node.name, err)
+		}
+		p.listener.close()
+		p.ns.close()
+	}
+	p.gone = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pods, p.name)
+	return nil
+}
+
+// podNamed returns a pod that is made.
+func (s *Supervisor) podNamed(name, defaultNamespace string) (*pod, error) {
+	key, err := ParsePodName(name, defaultNamespace)
+	if err != nil {
+		return nil, &ExitError{Code: 2, Msg: err.Error()}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.pods[key]
+	if !ok || len(p.addrs) == 0 {
+		return nil, fmt.Errorf("no pod %v: `calico lab status` lists those there are", key)
+	}
+	return p, nil
+}
+
+func (p *pod) status() PodStatus {
+	return PodStatus{Pod: p.name, Node: p.node.name, Addrs: p.addrs, Labels: p.labels}
+}
+
+// target gives the addresses that a user means: those of a pod, a node, or one address.
+func (s *Supervisor) target(to, defaultNamespace string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(to); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	at, err := s.place(to, defaultNamespace)
+	if err != nil {
+		return nil, err
+	}
+	if at.ns == at.node.ns {
+		return at.node.addrs, nil
+	}
+	p, err := s.podNamed(to, defaultNamespace)
+	if err != nil {
+		return nil, err
+	}
+	return p.addrs, nil
+}

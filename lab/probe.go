@@ -1,0 +1,90 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	vnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/netlink"
+)
+
+// feature is something that a lab needs of the kernel, and how to try it.
+type feature struct {
+	what, module string
+	try          func() error
+}
+
+// checkKernel tries, in the lab's own namespace, what a lab of these options needs. Its
+// error names the module.
+func checkKernel(o Options) error {
+	features := []feature{
+		{"veth devices", "veth", tryLink(&vnl.Veth{LinkAttrs: vnl.LinkAttrs{Name: "probe0"}, PeerName: "probe1"})},
+		{"bridges", "bridge", tryLink(&vnl.Bridge{LinkAttrs: vnl.LinkAttrs{Name: "probe0"}})},
+	}
+	if !o.NoAgents {
+		features = append(features, feature{"nftables", "nf_tables", tryNFTables})
+	}
+	if o.Encap == "vxlan" && !o.NoAgents {
+		features = append(features, feature{"VXLAN devices", "vxlan",
+			tryLink(&vnl.Vxlan{LinkAttrs: vnl.LinkAttrs{Name: "probe0"}, VxlanId: 1, Port: 4789})})
+	}
+	for _, f := range features {
+		if err := f.try(); err != nil {
+			return f.missing(err)
+		}
+	}
+	return nil
+}
+
+func (f feature) missing(err error) error {
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("this kernel has no %s: load the module %s (`modprobe %s`), or boot a kernel that has it (%w)", f.what, f.module, f.module, err)
+	}
+	return fmt.Errorf("try %s: %w", f.what, err)
+}
+
+func tryLink(l vnl.Link) func() error {
+	return func() error {
+		h, err := netlink.Open(netlink.Current)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		if err := h.LinkAdd(l); err != nil {
+			return err
+		}
+		return h.LinkDel(l)
+	}
+}
+
+// tryNFTables asks for the generation number of the ruleset (NFT_MSG_GETGEN), which every
+// kernel with nf_tables answers.
+func tryNFTables() error {
+	s, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	order := binary.NativeEndian
+	request := make([]byte, 20) // nlmsghdr and nfgenmsg
+	order.PutUint32(request[0:], 20)
+	order.PutUint16(request[4:], unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN)
+	order.PutUint16(request[6:], unix.NLM_F_REQUEST)
+	if err := unix.Sendto(s, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	answer := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(s, answer, 0)
+	if err != nil {
+		return err
+	}
+	if n >= 20 && order.Uint16(answer[4:]) == unix.NLMSG_ERROR {
+		if code := int32(order.Uint32(answer[16:])); code != 0 {
+			return unix.Errno(-code)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/store"
+)
+
+// StartDatastore starts etcd with its data in dir. It serves on the Unix socket and on
+// the TCP address, and returns when it is ready. The package cmd/calico-lab has it, so
+// that this one does not link a server.
+type StartDatastore func(dir, socket string, listen netip.AddrPort) (io.Closer, error)
+
+const etcdPort = 2379
+
+// Supervisor is the process that holds the lab together.
+type Supervisor struct {
+	dir     Dir
+	options Options
+	link    *underlay
+	nodes   []*node
+	store   store.Store
+
+	ctx  context.Context
+	stop context.CancelCauseFunc
+
+	mu   sync.Mutex
+	pods map[PodName]*pod
+}
+
+var errDown = errors.New("the lab goes down")
+
+// Supervise runs the supervisor until a client says down.
+func Supervise(arg string, start StartDatastore) error {
+	b, err := parseBoot(arg)
+	if err != nil {
+		return err
+	}
+	unix.CloseOnExec(progressFD)
+	unix.CloseOnExec(lockFD) // held while this process lives
+	up := &progress{os.NewFile(progressFD, "progress")}
+	s := &Supervisor{dir: b.Dir, options: b.Options, pods: map[PodName]*pod{}}
+	s.ctx, s.stop = context.WithCancelCause(context.Background())
+	control, err := s.build(up, start)
+	if endErr := up.end(err); err == nil {
+		err = endErr // `up` is gone, nobody knows of this lab
+	}
+	if err != nil {
+		return err
+	}
+	go s.serve(control)
+	<-s.ctx.Done()
+	if cause := context.Cause(s.ctx); !errors.Is(cause, errDown) {
+		return cause
+	}
+	return nil
+}
+
+// build makes everything, in the order in which the parts need one another.
+func (s *Supervisor) build(up *progress, start StartDatastore) (*net.UnixListener, error) {
+	if err := loopbackUp(); err != nil {
+		return nil, err
+	}
+	if err := checkKernel(s.options); err != nil {
+		return nil, err
+	}
+	control, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.dir.controlSocket(), Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(s.dir.controlSocket(), 0o600); err != nil {
+		return nil, err
+	}
+	if s.link, err = newUnderlay(s.options); err != nil {
+		return nil, err
+	}
+	listen := netip.AddrPortFrom(s.link.gateway(), etcdPort)
+	if _, err := start(s.dir.etcdData(), s.dir.etcdSocket(), listen); err != nil {
+		return nil, fmt.Errorf("start etcd: %w", err)
+	}
+	if err := up.printf("etcd is up"); err != nil {
+		return nil, err
+	}
+	if err := s.seed(); err != nil {
+		return nil, err
+	}
+	return control, s.buildNodes(up)
+}
+
+func (s *Supervisor) buildNodes(up *progress) error {
+	for i := 1; i <= s.options.Nodes; i++ {
+		n, err := newNode(i, s.link)
+		if err != nil {
+			return err
+		}
+		s.nodes = append(s.nodes, n)
+	}
+	if s.options.NoAgents {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, 60*time.Second)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range s.nodes {
+		if err := s.startAgent(n); err != nil {
+			return err
+		}
+		group.Go(func() error {
+			if err := n.agent.ready(ctx); err != nil {
+				return err
+			}
+			return up.printf("%s is ready", n.name)
+		})
+	}
+	return group.Wait()
+}
+
+func (s *Supervisor) startAgent(n *node) (err error) {
+	n.agent, err = newAgent(n, s.dir.NodeLog(n.name), s.agentEnv(n))
+	if err != nil {
+		return err
+	}
+	go n.agent.run(s.ctx)
+	return nil
+}
+
+// agentEnv is the environment of a node's agent: what a manifest gives it in a cluster.
+func (s *Supervisor) agentEnv(n *node) []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=/root",
+		"NODENAME=" + n.name,
+		"DATASTORE_TYPE=etcdv3",
+		fmt.Sprintf("ETCD_ENDPOINTS=http://%v", netip.AddrPortFrom(s.link.gateway(), etcdPort)),
+		"CALICO_MANAGE_CNI=true",
+		"CLUSTER_TYPE=lab",
+		"FELIX_HEALTHENABLED=true",
+	}
+	if s.options.Pool6.IsValid() {
+		env = append(env, "IP6=autodetect", "FELIX_IPV6SUPPORT=true")
+	} else {
+		env = append(env, "IP6=none", "FELIX_IPV6SUPPORT=false")
+	}
+	for _, k := range []string{"GORACE", "GOTRACEBACK", "GOCOVERDIR"} {
+		if v, ok := os.LookupEnv(k); ok {
+			env = append(env, k+"="+v)
+		}
+	}
+	return env
+}
+
+// nodeNamed returns the node of that name.
+func (s *Supervisor) nodeNamed(name string) (*node, error) {
+	for _, n := range s.nodes {
+		if n.name == name {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("no node %q: this lab has node1 to %s", name, nodeName(len(s.nodes)))
+}
