@@ -1,0 +1,114 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/grpclog"
+)
+
+// gRPC and the etcd client would each write to stderr about what we report as errors.
+func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) }
+
+// Keepalives find a connection whose other end is gone. etcd takes pings no more often
+// than every 5 s.
+const (
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+)
+
+// Open connects to etcd and has it answer once, within c.DialTimeout. Its error is
+// ErrUnavailable with the true cause (connection refused, x509 …), ErrForbidden, or
+// about c. Close the Store when done.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	c = c.Defaults()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := c.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	s := New(nil)
+	s.owned, s.tls, s.endpoints, s.Timeout = true, tlsConfig, c.Endpoints, c.DialTimeout
+	if err := s.hello(ctx, c); err != nil {
+		return nil, err
+	}
+	s.Timeout = c.RequestTimeout
+	return s, nil
+}
+
+// hello makes the client, logs in and reads one key. The client may not end with ctx,
+// but until hello returns it does.
+func (s *Store) hello(ctx context.Context, c Config) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, end)()
+	what := "connecting to " + strings.Join(c.Endpoints, ", ")
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: c.Endpoints, TLS: s.tls, Username: c.Username, Password: c.Password, Context: life,
+		DialTimeout: c.DialTimeout, DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: keepaliveTimeout,
+		Logger: zap.NewNop(),
+	})
+	if err != nil {
+		end()
+		return s.failure(ctx, what, err)
+	}
+	s.client = client
+	if _, err := s.get(ctx, what, probe, clientv3.WithKeysOnly()); err != nil {
+		client.Close()
+		end()
+		return err
+	}
+	return nil
+}
+
+// diagnose connects to each endpoint as a client would and returns the first reason for
+// which that fails with all of them; nil if one can be reached.
+func diagnose(ctx context.Context, endpoints []string, t *tls.Config) error {
+	var errs []error
+	for _, e := range endpoints {
+		err := knock(ctx, e, t)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return errors.New(strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; "))
+}
+
+// knock opens one connection and, where TLS is used, completes its handshake.
+func knock(ctx context.Context, url string, t *tls.Config) error {
+	e, err := parseEndpoint(url)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, e.network, e.address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if !e.tls || t == nil {
+		return nil
+	}
+	t = t.Clone()
+	if t.ServerName == "" {
+		t.ServerName = e.host
+	}
+	if err := tls.Client(conn, t).HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("%s: %w", e.address, err)
+	}
+	return nil
+}

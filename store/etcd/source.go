@@ -1,0 +1,318 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/store"
+)
+
+// Watch returns a Source of the objects of kinds, of all if there are none. Besides its
+// changes it gives an Update without events each Heartbeat, if only to say that the view
+// is that of this moment. It returns nothing but ctx's error, unless a kind is unknown.
+func (s *Store) Watch(kinds ...string) store.Source {
+	if len(kinds) == 0 {
+		for _, k := range api.Kinds() {
+			kinds = append(kinds, k.Name)
+		}
+	}
+	return &source{store: s, kinds: kinds}
+}
+
+type source struct {
+	store *Store
+	kinds []string
+}
+
+// Run lists, watches from there, and when the watch ends goes on where it ended or, if
+// etcd no longer knows what came then, lists again.
+func (src *source) Run(ctx context.Context, sink func(store.Update)) error {
+	f := &follower{store: src.store, sink: sink, seen: map[store.Key]store.Revision{}, lost: true}
+	for _, name := range src.kinds {
+		k := store.Key{Kind: name}
+		if err := k.CheckKind(); err != nil {
+			return err
+		}
+		f.codecs = append(f.codecs, codecOf(k))
+		f.prefixes = append(f.prefixes, codecOf(k).prefixes...)
+	}
+	for {
+		err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.troubled = true
+		src.store.Notify(err)
+		if !f.rest(ctx) {
+			return ctx.Err()
+		}
+	}
+}
+
+// follower is one Run.
+type follower struct {
+	store    *Store
+	codecs   []*codec
+	prefixes []string
+	sink     func(store.Update)
+
+	rev     store.Revision               // of the last complete Update
+	seen    map[store.Key]store.Revision // the objects handed on, and as of when
+	cluster uint64                       // etcd's cluster ID
+	lost    bool                         // what came after rev is not known: list
+	inSync  bool                         // the first snapshot is complete
+
+	troubled bool // Notify was told so
+	failures int  // since it last went well
+}
+
+// Waits between attempts double from the first to the last, and each is cut by up to a
+// half at random, so that many nodes do not return at once.
+const (
+	firstRest = 50 * time.Millisecond
+	lastRest  = 5 * time.Second
+)
+
+// rest waits before the next attempt; false if ctx has ended.
+func (f *follower) rest(ctx context.Context) bool {
+	d := min(firstRest<<min(f.failures, 10), lastRest)
+	f.failures++
+	t := time.NewTimer(d/2 + rand.N(d/2))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// follow brings the view up to date and keeps it so until something fails.
+func (f *follower) follow(ctx context.Context) error {
+	step := f.check
+	if f.lost {
+		step = f.list
+	}
+	if err := step(ctx); err != nil {
+		return err
+	}
+	return f.watch(ctx)
+}
+
+// check has etcd answer before a watch is opened: a watch keeps the reason to itself
+// when it cannot be, and does not mind if the server knows less than we.
+func (f *follower) check(ctx context.Context) error {
+	r, err := f.store.get(ctx, "watch", probe, clientv3.WithKeysOnly())
+	if err != nil {
+		return err
+	}
+	return f.admit(r.Header.ClusterId, r.Header.Revision)
+}
+
+// admit refuses a server whose contents are older than what was handed on, and notices
+// when it is a cluster with another history.
+func (f *follower) admit(cluster uint64, rev store.Revision) error {
+	if rev < f.rev {
+		return fmt.Errorf("etcd: %w: it is at revision %d, older than revision %d that was read before; was it restored from a backup?", store.ErrUnavailable, rev, f.rev)
+	}
+	if f.cluster != 0 && cluster != f.cluster {
+		f.lost = true
+		f.cluster = cluster
+		return fmt.Errorf("etcd: it is another cluster now (ID %x); reading everything again", cluster)
+	}
+	f.cluster = cluster
+	return nil
+}
+
+// list reads everything and hands on what is not as it was. The first snapshot is given
+// page by page; later ones as one Update, for the view is in use.
+func (f *follower) list(ctx context.Context) error {
+	p := pager{store: f.store, what: "list", prefixes: f.prefixes}
+	present := map[store.Key]bool{}
+	var events []store.Event
+	for !p.done() {
+		page, err := p.next(ctx)
+		if err != nil {
+			return err
+		}
+		if p.rev < f.rev {
+			return f.admit(p.cluster, p.rev)
+		}
+		for _, kv := range page {
+			c := f.codecAt(string(kv.Key))
+			if k, err := c.key(string(kv.Key)); err == nil {
+				present[k] = true
+			}
+			events = f.value(events, c, kv)
+		}
+		if !f.inSync && !p.done() && len(events) > 0 {
+			f.sink(store.Update{Events: events, Revision: f.rev})
+			events = nil
+		}
+	}
+	for k := range f.seen {
+		if !present[k] {
+			events = append(events, store.Event{Key: k})
+			delete(f.seen, k)
+		}
+	}
+	f.lost, f.cluster = false, p.cluster
+	f.say(events, p.rev)
+	return nil
+}
+
+// codecAt returns the codec of what lies at path; nil if that was not asked for.
+func (f *follower) codecAt(path string) *codec {
+	for _, c := range f.codecs {
+		if c.at(path) {
+			return c
+		}
+	}
+	return nil
+}
+
+// value adds the event of a present key to events, unless it was handed on before. What
+// cannot be read changes nothing but is told.
+func (f *follower) value(events []store.Event, c *codec, kv *keyValue) []store.Event {
+	path := string(kv.Key)
+	k, err := c.key(path)
+	if err != nil {
+		f.store.Bad(path, err)
+		return events
+	}
+	if f.seen[k] == kv.ModRevision {
+		return events
+	}
+	f.seen[k] = kv.ModRevision
+	o, err := c.read(k, path, kv.Value, kv.ModRevision)
+	if err != nil {
+		f.store.Bad(path, err)
+		return events
+	}
+	return append(events, store.Event{Key: k, Object: o})
+}
+
+// say hands on an Update that completes the view at rev.
+func (f *follower) say(events []store.Event, rev store.Revision) {
+	f.rev, f.inSync = rev, true
+	f.sink(store.Update{Events: events, Revision: rev, InSync: true})
+}
+
+// silentHeartbeats without a word from etcd end a watch.
+const silentHeartbeats = 4
+
+var errSilent = errors.New("etcd: the watch has gone silent; connecting anew")
+
+// watch hands on what changes after f.rev until the stream fails. One stream carries
+// all kinds, so that the changes of one transaction come together.
+func (f *follower) watch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	// A watcher of its own is a stream of its own: it ends wholly, and its progress is
+	// nobody else's.
+	w := clientv3.NewWatcher(f.store.client)
+	defer w.Close()
+
+	patience := silentHeartbeats * f.store.Heartbeat
+	impatient := time.AfterFunc(patience, cancel) // Watch waits for the server's word
+	stream := w.Watch(ctx, commonPrefix(f.prefixes), clientv3.WithPrefix(), clientv3.WithRev(f.rev+1),
+		clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+	if !impatient.Stop() {
+		return errSilent
+	}
+	beat := time.NewTicker(f.store.Heartbeat)
+	defer beat.Stop()
+	for silent := 0; silent <= silentHeartbeats; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r, ok := <-stream:
+			if !ok {
+				return errors.New("etcd: the watch has ended")
+			}
+			silent = 0
+			if err := f.take(r); err != nil {
+				return err
+			}
+		case <-beat.C:
+			silent++
+			f.ask(ctx, w)
+		}
+	}
+	return errSilent
+}
+
+// ask requests a progress notification. That the request could not be sent is noticed
+// by the answer's absence.
+func (f *follower) ask(ctx context.Context, w clientv3.Watcher) {
+	ctx, cancel := context.WithTimeout(ctx, f.store.Heartbeat/2)
+	defer cancel()
+	_ = w.RequestProgress(ctx)
+}
+
+// take hands on one response of the watch.
+func (f *follower) take(r clientv3.WatchResponse) error {
+	if r.CompactRevision != 0 {
+		f.lost = true
+		return fmt.Errorf("etcd: the changes up to revision %d are compacted away; reading everything again", r.CompactRevision)
+	}
+	if err := r.Err(); err != nil {
+		return fmt.Errorf("etcd: watch: %w: %s", class(err), cause(err))
+	}
+	if err := f.admit(r.Header.ClusterId, r.Header.Revision); err != nil {
+		return err
+	}
+	if f.troubled {
+		f.troubled = false
+		f.store.Notify(nil)
+	}
+	f.failures = 0
+	switch {
+	case r.IsProgressNotify():
+		f.say(nil, r.Header.Revision)
+	case len(r.Events) > 0:
+		f.change(r.Events)
+	}
+	return nil
+}
+
+// change hands on the events of one response. etcd does not split a transaction's
+// events among responses. Of several events of a key only the last is decoded.
+func (f *follower) change(changes []*clientv3.Event) {
+	last := make(map[string]int, len(changes))
+	for i, e := range changes {
+		last[string(e.Kv.Key)] = i
+	}
+	var events []store.Event
+	for i, e := range changes {
+		c := f.codecAt(string(e.Kv.Key))
+		if c == nil || last[string(e.Kv.Key)] != i || e.Kv.ModRevision <= f.rev {
+			continue
+		}
+		if e.Type == clientv3.EventTypePut {
+			events = f.value(events, c, e.Kv)
+		} else if k, err := c.key(string(e.Kv.Key)); err == nil {
+			delete(f.seen, k)
+			events = append(events, store.Event{Key: k})
+		}
+	}
+	f.say(events, changes[len(changes)-1].Kv.ModRevision)
+}
+
+// commonPrefix is what all prefixes begin with, up to a slash; a lone prefix whole.
+func commonPrefix(prefixes []string) string {
+	common := prefixes[0]
+	for _, p := range prefixes[1:] {
+		for !strings.HasPrefix(p, common) {
+			common = common[:strings.LastIndexByte(common[:len(common)-1], '/')+1]
+		}
+	}
+	return common
+}
