@@ -1,0 +1,263 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/netlink"
+)
+
+// State is how far an attachment has come.
+type State string
+
+const (
+	// Adding: an address may have been taken. Found at start, it is a pending DEL.
+	Adding State = "adding"
+	// Attached: the pod is wired.
+	Attached State = "attached"
+	// Releasing: the pod is gone, its address not yet given back.
+	Releasing State = "releasing"
+)
+
+// Record is what a node remembers of an attachment.
+type Record struct {
+	ID        dataplane.AttachmentID `json:"id"`
+	State     State                  `json:"state"`
+	Handle    string                 `json:"handle"`
+	Namespace string                 `json:"namespace,omitempty"`
+	Pod       string                 `json:"pod,omitempty"`
+	Interface dataplane.Interface    `json:"interface,omitempty"`
+	MAC       string                 `json:"mac,omitempty"`
+	Addrs     []netip.Addr           `json:"addrs,omitempty"`
+	MTU       int                    `json:"mtu,omitempty"`
+	// Endpoint is the WorkloadEndpoint as committed, with its revision.
+	Endpoint *api.WorkloadEndpoint `json:"endpoint,omitempty"`
+	// Where the record was made: after a reboot, or in another network namespace, what
+	// it tells of is gone.
+	BootID string `json:"bootID"`
+	NetNS  uint64 `json:"netns"` // SO_NETNS_COOKIE
+}
+
+// Attachment is what the agent needs to know; nil unless the pod is wired.
+func (r *Record) Attachment() *dataplane.Attachment {
+	if r.State != Attached {
+		return nil
+	}
+	return &dataplane.Attachment{ID: r.ID, Interface: r.Interface, MAC: r.MAC, Addrs: r.Addrs, Endpoint: r.Endpoint}
+}
+
+// Records holds one file an attachment. A record is in its file, and the file on disk,
+// before anything is done that relies on it. It is safe for concurrent use.
+type Records struct {
+	dir    string
+	bootID string
+	netns  uint64
+
+	mu   sync.Mutex
+	all  map[dataplane.AttachmentID]*Record
+	bad  []error
+	feed func(dataplane.AttachmentID, *dataplane.Attachment)
+}
+
+// OpenRecords reads the records of directory dir, which it makes. Records of another boot
+// or of another network namespace than hostNS become Releasing. A file that cannot be read
+// is left in place and reported by [Records.Bad].
+func OpenRecords(dir string, hostNS int) (*Records, error) {
+	r := &Records{dir: dir, all: map[dataplane.AttachmentID]*Record{}, feed: func(dataplane.AttachmentID, *dataplane.Attachment) {}}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("CNI records: %w", err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("CNI records: boot id: %w", err)
+	}
+	r.bootID = strings.TrimSpace(string(boot))
+	if r.netns, err = netnsCookie(hostNS); err != nil {
+		return nil, fmt.Errorf("CNI records: network namespace: %w", err)
+	}
+	return r, r.load()
+}
+
+func (r *Records) load() error {
+	names, err := filepath.Glob(filepath.Join(r.dir, "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		rec, err := readRecord(name)
+		if err != nil {
+			r.bad = append(r.bad, err)
+			continue
+		}
+		if rec.State == Adding || rec.BootID != r.bootID || rec.NetNS != r.netns {
+			rec.State = Releasing
+		}
+		r.all[rec.ID] = rec
+	}
+	leftovers, _ := filepath.Glob(filepath.Join(r.dir, ".tmp-*")) // the pattern is well-formed
+	for _, name := range leftovers {
+		os.Remove(name)
+	}
+	return nil
+}
+
+func readRecord(name string) (*Record, error) {
+	b, err := os.ReadFile(name)
+	var rec Record
+	if err == nil {
+		err = json.Unmarshal(b, &rec)
+	}
+	if err == nil && filepath.Base(name) != fileName(rec.ID) {
+		err = errors.New("its name does not fit its content")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("CNI record %s cannot be read, and the pod it stands for is not known: %w", name, err)
+	}
+	return &rec, nil
+}
+
+// netnsCookie is a number that no other namespace of this boot has or had.
+func netnsCookie(ns int) (cookie uint64, err error) {
+	err = netlink.Do(ns, func() error {
+		s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(s)
+		cookie, err = unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		return err
+	})
+	return cookie, err
+}
+
+func fileName(id dataplane.AttachmentID) string { return id.ContainerID + "-" + id.IfName + ".json" }
+
+// Bad lists the files that could not be read.
+func (r *Records) Bad() []error { return r.bad }
+
+// Log logs them.
+func (r *Records) Log(log *slog.Logger) {
+	for _, err := range r.bad {
+		log.Error(err.Error())
+	}
+}
+
+// Subscribe has f called with every attachment there is, and then with each change, in
+// order; nil means that it is gone. f must not call Records.
+func (r *Records) Subscribe(f func(dataplane.AttachmentID, *dataplane.Attachment)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.feed = f
+	for id, rec := range r.all {
+		if at := rec.Attachment(); at != nil {
+			f(id, at)
+		}
+	}
+}
+
+// Get returns a copy of the record; nil if there is none.
+func (r *Records) Get(id dataplane.AttachmentID) *Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rec := r.all[id]; rec != nil {
+		c := *rec
+		return &c
+	}
+	return nil
+}
+
+// Of lists the records that use a host interface.
+func (r *Records) Of(i dataplane.Interface) []*Record {
+	return r.list(func(rec *Record) bool { return rec.Interface == i })
+}
+
+// Pending lists the records whose addresses are still to be given back.
+func (r *Records) Pending() []*Record {
+	return r.list(func(rec *Record) bool { return rec.State == Releasing })
+}
+
+// All lists every record.
+func (r *Records) All() []*Record { return r.list(func(*Record) bool { return true }) }
+
+func (r *Records) list(want func(*Record) bool) []*Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var some []*Record
+	for _, rec := range r.all {
+		if want(rec) {
+			c := *rec
+			some = append(some, &c)
+		}
+	}
+	return some
+}
+
+// Put writes a record and tells the subscriber.
+func (r *Records) Put(rec *Record) error {
+	rec.BootID, rec.NetNS = r.bootID, r.netns
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := writeFile(filepath.Join(r.dir, fileName(rec.ID)), b); err != nil {
+		return fmt.Errorf("CNI record of %s: %w", rec.ID.ContainerID, err)
+	}
+	c := *rec
+	before := r.all[rec.ID]
+	r.all[rec.ID] = &c
+	if at := c.Attachment(); at != nil || before != nil && before.State == Attached {
+		r.feed(rec.ID, at)
+	}
+	return nil
+}
+
+// Remove deletes a record and tells the subscriber. That there is none is no error.
+func (r *Records) Remove(id dataplane.AttachmentID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := os.Remove(filepath.Join(r.dir, fileName(id)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("CNI record of %s: %w", id.ContainerID, err)
+	}
+	before := r.all[id]
+	delete(r.all, id)
+	if before != nil && before.State == Attached {
+		r.feed(id, nil)
+	}
+	return nil
+}
+
+// writeFile writes a file whole and onto the disk.
+func writeFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,185 @@
+// Package wire is how the CNI plugin and the node's agent speak: one JSON request and
+// one JSON answer a connection, over a Unix socket, with the descriptor of the pod's
+// network namespace beside the request. It imports the standard library only, for the
+// plugin's start is its cost.
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Places that plugin and agent agree on.
+const (
+	Socket  = "/var/run/calico/cni/cni.sock"
+	Journal = "/var/lib/calico/cni/del" // DELs that came while no agent answered
+)
+
+// Request is one call of the plugin.
+type Request struct {
+	Command     string          `json:"command"` // ADD, DEL, CHECK, STATUS, GC
+	ContainerID string          `json:"containerID,omitempty"`
+	IfName      string          `json:"ifName,omitempty"`
+	Args        string          `json:"args,omitempty"`  // CNI_ARGS: K=V;K=V
+	NetNS       string          `json:"netns,omitempty"` // the path, for messages only
+	Config      json.RawMessage `json:"config"`
+}
+
+// Response is the agent's answer. Output goes to the runtime as it is.
+type Response struct {
+	Output json.RawMessage `json:"output,omitempty"`
+	Error  *Error          `json:"error,omitempty"`
+}
+
+// Error is an error as the CNI specification has it.
+type Error struct {
+	Version string `json:"cniVersion,omitempty"`
+	Code    uint   `json:"code"`
+	Msg     string `json:"msg"`
+	Details string `json:"details,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Msg }
+
+// Codes of the CNI specification, and 100 for what is Calico's own.
+const (
+	CodeIncompatible = 1
+	CodeUnsupported  = 2
+	CodeUnknownPod   = 3
+	CodeEnvironment  = 4
+	CodeIO           = 5
+	CodeDecode       = 6
+	CodeConfig       = 7
+	CodeTryAgain     = 11
+	CodeNotAvailable = 50
+	CodeFailed       = 100
+)
+
+// Errorf returns an Error with a code.
+func Errorf(code uint, format string, args ...any) *Error {
+	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
+}
+
+// Both become parts of file names, so neither may hold a slash or begin with a dot.
+var (
+	containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`)
+	ifName      = regexp.MustCompile(`^[^\s/:.][^\s/:]{0,14}$`)
+)
+
+// Validate says what is wrong with the parameters that a command needs.
+func (r *Request) Validate() error {
+	switch r.Command {
+	case "ADD", "DEL", "CHECK":
+	case "STATUS", "GC":
+		return nil
+	default:
+		return Errorf(CodeEnvironment, "CNI_COMMAND=%s: want ADD, DEL, CHECK, STATUS, GC or VERSION", r.Command)
+	}
+	if !containerID.MatchString(r.ContainerID) || len(r.ContainerID) > 200 {
+		return Errorf(CodeEnvironment, "CNI_CONTAINERID=%q is not a container ID", r.ContainerID)
+	}
+	if !ifName.MatchString(r.IfName) {
+		return Errorf(CodeEnvironment, "CNI_IFNAME=%q is not an interface name", r.IfName)
+	}
+	return nil
+}
+
+// JournalName is the name of the file that stands for a DEL.
+func (r *Request) JournalName() string { return r.ContainerID + "-" + r.IfName }
+
+// limit bounds what either side reads, in bytes.
+const limit = 1 << 20
+
+// Call sends a request and waits for the answer. ns may be nil.
+func Call(ctx context.Context, socket string, r *Request, ns *os.File) (*Response, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	if err := send(c.(*net.UnixConn), r, ns); err != nil {
+		return nil, err
+	}
+	var resp Response
+	if err := json.NewDecoder(io.LimitReader(c, limit)).Decode(&resp); err != nil {
+		return nil, fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return &resp, nil
+}
+
+func send(c *net.UnixConn, r *Request, ns *os.File) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if ns != nil {
+		rights = syscall.UnixRights(int(ns.Fd()))
+	}
+	n, _, err := c.WriteMsgUnix(b, rights, nil)
+	if err == nil && n < len(b) {
+		_, err = c.Write(b[n:])
+	}
+	return errors.Join(err, c.CloseWrite())
+}
+
+// Receive reads a request and the descriptor that came with it (nil: none).
+func Receive(c *net.UnixConn) (*Request, *os.File, error) {
+	buf, oob := make([]byte, 64<<10), make([]byte, syscall.CmsgSpace(4))
+	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+	if err != nil {
+		return nil, nil, err
+	}
+	ns, err := descriptor(oob[:oobn])
+	if err != nil {
+		return nil, nil, err
+	}
+	rest, err := io.ReadAll(io.LimitReader(c, limit))
+	var r Request
+	if err == nil {
+		err = json.Unmarshal(append(buf[:n], rest...), &r)
+	}
+	if err != nil && ns != nil {
+		ns.Close()
+		ns = nil
+	}
+	return &r, ns, err
+}
+
+func descriptor(oob []byte) (*os.File, error) {
+	msgs, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil || len(msgs) == 0 {
+		return nil, err
+	}
+	fds, err := syscall.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) == 0 {
+		return nil, err
+	}
+	syscall.CloseOnExec(fds[0])
+	return os.NewFile(uintptr(fds[0]), "netns"), nil
+}
+
+// Reply sends the answer.
+func Reply(c net.Conn, r *Response) error { return json.NewEncoder(c).Encode(r) }
+
+// ParseArgs splits CNI_ARGS.
+func ParseArgs(s string) map[string]string {
+	m := map[string]string{}
+	for kv := range strings.SplitSeq(s, ";") {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			m[k] = v
+		}
+	}
+	return m
+}
