@@ -1,0 +1,361 @@
+package dataplane
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Trace is what becomes of a packet, and why.
+type Trace struct {
+	// Verdict is Accept, Drop, Reject, or Return: what we leave to others' rules.
+	Verdict Verdict
+	// Reason is why, in a few words, for people.
+	Reason string
+	// Masquerade: on its way out the packet gets the node's source address.
+	Masquerade bool
+	// Steps are the rules that were looked at, in order, and the ends of tiers.
+	Steps []Step
+}
+
+// Step is one rule that was looked at, or the end of a tier.
+type Step struct {
+	Endpoint Interface
+	Ingress  bool     // else egress
+	Tier     string   // empty for profiles
+	Policy   PolicyID // of the rule; zero at the end of a tier
+	Rule     int      // its index; -1 at the end of a tier
+	Action   Action   // the rule's, or the tier's default
+	Matched  bool     // always at the end of a tier
+}
+
+// Eval says what must become of p. It is the definition to which every backend is held;
+// it is written to be read, not to be fast.
+func Eval(s *State, p Packet) Trace {
+	e := &evaluation{s: s, p: p}
+	t := &e.trace
+	t.Verdict, t.Reason = e.verdict()
+	if e.nat() && p.Conn == ConnNew && (t.Verdict == Accept || t.Verdict == Return) {
+		t.Masquerade = e.natOutgoing() || e.foreignSource()
+	}
+	return e.trace
+}
+
+// nat tells whether the packet passes where sources are translated.
+func (e *evaluation) nat() bool {
+	return e.p.Out != "" && (e.p.Family() == IPv4 || e.s.Settings.IPv6)
+}
+
+// evaluation is one packet on its way.
+type evaluation struct {
+	s     *State
+	p     Packet
+	trace Trace
+}
+
+func (e *evaluation) verdict() (Verdict, string) {
+	from, to := e.s.IsWorkload(e.p.In), e.s.IsWorkload(e.p.Out)
+	if e.p.Family() == IPv6 && !e.s.Settings.IPv6 && (from || to) {
+		return Drop, "IPv6 is off"
+	}
+	if from && e.source() == nil {
+		return Drop, "unknown interface"
+	}
+	if from && !e.ownSource() {
+		return Drop, "source is not the pod's"
+	}
+	if to && e.destination() == nil {
+		return e.s.Settings.FilterDeny, "unknown interface"
+	}
+	switch {
+	case e.p.In == "" && to:
+		return e.s.Settings.FilterAllow, "host to its own pod"
+	case e.p.In != "" && e.p.Out == "":
+		return e.input(from)
+	case e.p.In != "" && (from || to):
+		return e.forward(from, to)
+	}
+	return Return, "not a pod's"
+}
+
+// input judges a packet for the host itself.
+func (e *evaluation) input(from bool) (Verdict, string) {
+	if e.foreignTunnel() {
+		return e.s.Settings.FilterDeny, "tunnel packet from no known node"
+	}
+	if !from {
+		return Return, "not a pod's"
+	}
+	if e.p.Discovery() {
+		return Accept, "neighbour discovery"
+	}
+	if v, why := e.flow(); v != 0 {
+		return v, why
+	}
+	if e.podTunnel() {
+		return e.s.Settings.FilterDeny, "encapsulated by a pod"
+	}
+	if !e.egress() {
+		return e.s.Settings.FilterDeny, "egress policy"
+	}
+	switch e.s.Settings.EndpointToHost {
+	case Allow:
+		return e.s.Settings.FilterAllow, "DefaultEndpointToHostAction"
+	case Pass:
+		return Return, "DefaultEndpointToHostAction"
+	}
+	return e.s.Settings.FilterDeny, "DefaultEndpointToHostAction"
+}
+
+// forward judges a packet that comes from a pod, goes to one, or both.
+func (e *evaluation) forward(from, to bool) (Verdict, string) {
+	if v, why := e.flow(); v != 0 {
+		return v, why
+	}
+	if from && e.podTunnel() {
+		return e.s.Settings.FilterDeny, "encapsulated by a pod"
+	}
+	if from && !e.egress() {
+		return e.s.Settings.FilterDeny, "egress policy"
+	}
+	if to && !e.ingress() {
+		return e.s.Settings.FilterDeny, "ingress policy"
+	}
+	return e.s.Settings.FilterAllow, "policy"
+}
+
+// flow judges by connection tracking; 0: it has nothing to say.
+func (e *evaluation) flow() (Verdict, string) {
+	switch e.p.Conn {
+	case ConnEstablished:
+		return e.s.Settings.FilterAllow, "established"
+	case ConnInvalid:
+		return Drop, "invalid"
+	}
+	return 0, ""
+}
+
+func (e *evaluation) source() *Endpoint      { return e.s.Endpoints[Interface(e.p.In)] }
+func (e *evaluation) destination() *Endpoint { return e.s.Endpoints[Interface(e.p.Out)] }
+
+// ownSource tells whether the packet's source may come from the pod's interface.
+// Neighbour discovery also uses link-local addresses and the unspecified one.
+func (e *evaluation) ownSource() bool {
+	src := e.p.Src
+	if e.p.Discovery() && (src.IsUnspecified() || src.IsLinkLocalUnicast()) {
+		return true
+	}
+	return slices.ContainsFunc(e.source().Allowed(&e.s.Settings), func(x netip.Prefix) bool { return x.Contains(src) })
+}
+
+// podTunnel tells whether the packet is of a protocol that tunnels use, which pods may
+// not forge.
+func (e *evaluation) podTunnel() bool {
+	set := &e.s.Settings
+	switch e.p.Protocol {
+	case protocolIPIP:
+		return !set.AllowIPIPFromPod
+	case UDP:
+		return !set.AllowVXLANFromPod && !e.p.Fragment && e.p.DstPort == set.VXLANPort
+	}
+	return false
+}
+
+const protocolIPIP Protocol = 4
+
+// foreignTunnel tells whether the packet would enter a tunnel device of ours, but comes
+// from no node that we know.
+func (e *evaluation) foreignTunnel() bool {
+	for _, t := range e.s.Tunnels {
+		if t.OuterFamily() != e.p.Family() {
+			continue
+		}
+		ours := t.Encap == IPIP && e.p.Protocol == protocolIPIP ||
+			t.Encap == VXLAN && e.p.Protocol == UDP && !e.p.Fragment && e.p.DstPort == t.OuterPort(&e.s.Settings)
+		if ours && !e.inSet(SetNodes, e.p.Src) {
+			return true
+		}
+	}
+	return false
+}
+
+// natOutgoing tells whether the packet leaves the pools from one with natOutgoing.
+func (e *evaluation) natOutgoing() bool {
+	return e.inSet(SetMasqPools, e.p.Src) && !e.inSet(SetAllPools, e.p.Dst)
+}
+
+// foreignSource tells whether the packet is the host's own, out of a tunnel device with
+// an address that is not the tunnel's.
+func (e *evaluation) foreignSource() bool {
+	t, ok := e.s.Tunnels[e.p.Out]
+	return ok && e.p.In == "" && t.Family == e.p.Family() && t.Addr.IsValid() && e.p.Src != t.Addr
+}
+
+func (e *evaluation) egress() bool {
+	ep := e.source()
+	return e.tiers(ep, ep.Egress, false)
+}
+
+func (e *evaluation) ingress() bool {
+	ep := e.destination()
+	return e.tiers(ep, ep.Ingress, true)
+}
+
+// tiers tells whether the endpoint's policies of one direction allow the packet.
+func (e *evaluation) tiers(ep *Endpoint, tiers []TierPolicies, ingress bool) bool {
+	for _, t := range tiers {
+		step := Step{Endpoint: ep.Interface, Ingress: ingress, Tier: t.Tier}
+		switch e.tier(t, step) {
+		case Allow:
+			return true
+		case Deny:
+			return false
+		}
+	}
+	for _, id := range ep.Profiles {
+		step := Step{Endpoint: ep.Interface, Ingress: ingress, Policy: id}
+		switch e.policy(step) {
+		case Allow:
+			return true
+		case Deny:
+			return false
+		}
+		// Pass leaves the profile, and the next one is asked.
+	}
+	return false
+}
+
+// tier returns Allow, Deny, or Pass to go on to the next tier.
+func (e *evaluation) tier(t TierPolicies, step Step) Action {
+	for _, id := range t.Policies {
+		step.Policy = id
+		if a := e.policy(step); a != 0 {
+			return a
+		}
+	}
+	end := Deny
+	if t.Default == Pass {
+		end = Pass
+	}
+	step.Policy, step.Rule, step.Action, step.Matched = PolicyID{}, -1, end, true
+	e.trace.Steps = append(e.trace.Steps, step)
+	return end
+}
+
+// policy returns Allow, Deny or Pass, or 0 if no rule decides.
+func (e *evaluation) policy(step Step) Action {
+	pol := e.s.Policies[step.Policy]
+	if pol == nil {
+		return 0
+	}
+	rules := pol.Egress
+	if step.Ingress {
+		rules = pol.Ingress
+	}
+	for i := range rules {
+		step.Rule, step.Action, step.Matched = i, rules[i].Action, e.matches(&rules[i])
+		e.trace.Steps = append(e.trace.Steps, step)
+		if step.Matched && step.Action != Log {
+			return step.Action.decision()
+		}
+	}
+	return 0
+}
+
+// decision is a rule's action where the rule matches; what is unknown denies.
+func (a Action) decision() Action {
+	if a == Allow || a == Pass {
+		return a
+	}
+	return Deny
+}
+
+func (e *evaluation) matches(r *Rule) bool {
+	p := &e.p
+	return (r.Family == 0 || r.Family == p.Family()) &&
+		(r.Protocol == 0 || r.Protocol == p.Protocol) &&
+		(r.NotProtocol == 0 || r.NotProtocol != p.Protocol) &&
+		(r.ICMP == nil || p.ICMP() && r.ICMP.Matches(p)) &&
+		(r.NotICMP == nil || p.ICMP() && !r.NotICMP.Matches(p)) &&
+		e.matchesPeer(&r.Src, p.Src, p.SrcPort) &&
+		e.matchesPeer(&r.Dst, p.Dst, p.DstPort)
+}
+
+// Matches tells whether the packet, which is of ICMP, has this type and code.
+func (i *ICMP) Matches(p *Packet) bool {
+	return i.Type == p.Type && (!i.HasCode || i.Code == p.Code)
+}
+
+func (e *evaluation) matchesPeer(x *Peer, addr netip.Addr, port uint16) bool {
+	contains := func(n netip.Prefix) bool { return n.Contains(addr) }
+	has := func(id SetID) bool { return e.inSet(id, addr) }
+	hasNot := func(id SetID) bool { return !has(id) }
+	if len(x.Nets) > 0 && !slices.ContainsFunc(x.Nets, contains) || slices.ContainsFunc(x.NotNets, contains) ||
+		slices.ContainsFunc(x.Sets, hasNot) || slices.ContainsFunc(x.NotSets, has) {
+		return false
+	}
+	return !x.matchesPorts() || e.p.Ports() && e.portMatches(x, addr, port)
+}
+
+// matchesPorts tells whether x says anything of ports. Then it matches only packets that
+// have ports, even if what it says is negative.
+func (x *Peer) matchesPorts() bool {
+	return len(x.Ports)+len(x.PortSets)+len(x.NotPorts)+len(x.NotPortSets) > 0
+}
+
+func (e *evaluation) portMatches(x *Peer, addr netip.Addr, port uint16) bool {
+	in := func(r PortRange) bool { return r.Min <= port && port <= r.Max }
+	has := func(id SetID) bool {
+		_, ok := e.s.Sets[id][Member{netip.PrefixFrom(addr, addr.BitLen()), e.p.Protocol, port}]
+		return ok
+	}
+	if slices.ContainsFunc(x.NotPorts, in) || slices.ContainsFunc(x.NotPortSets, has) {
+		return false
+	}
+	any := len(x.Ports)+len(x.PortSets) == 0
+	return any || slices.ContainsFunc(x.Ports, in) || slices.ContainsFunc(x.PortSets, has)
+}
+
+// inSet tells whether a set of prefixes contains addr. A set that is not there is empty.
+func (e *evaluation) inSet(id SetID, addr netip.Addr) bool {
+	for m := range e.s.Sets[id] {
+		if m.Protocol == 0 && m.Prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// IsWorkload tells whether a device of that name is a pod's host side.
+func (s *State) IsWorkload(device string) bool {
+	has := func(prefix string) bool { return strings.HasPrefix(device, prefix) }
+	return device != "" && slices.ContainsFunc(s.Settings.InterfacePrefixes, has)
+}
+
+// Allowed returns the sources of packets that may come from the endpoint's interface.
+func (ep *Endpoint) Allowed(set *Settings) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range ep.Addrs {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	if set.AllowSpoofing {
+		out = append(out, ep.Sources...)
+	}
+	return out
+}
+
+// OuterFamily is the family of the packets that carry others.
+func (t *Tunnel) OuterFamily() Family {
+	if t.Underlay.IsValid() {
+		return FamilyOf(t.Underlay)
+	}
+	return t.Family
+}
+
+// OuterPort is the UDP port of VXLAN packets.
+func (t *Tunnel) OuterPort(set *Settings) uint16 {
+	if t.Port != 0 {
+		return t.Port
+	}
+	return set.VXLANPort
+}

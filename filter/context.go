@@ -1,0 +1,155 @@
+package filter
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/calicogo/calico/dataplane"
+)
+
+// context is what every chain's rules depend on. Its methods return rules; they note
+// the sets and policy chains that these refer to.
+type context struct {
+	family   dataplane.Family
+	set      dataplane.Settings
+	tunnels  map[string]dataplane.Tunnel
+	accept   uint32     // mark: allowed by policy
+	pass     uint32     // mark: leave the tier
+	snat     netip.Addr // natOutgoing's source; invalid: masquerade
+	sets     map[string]setSource
+	policies map[string]policyChain
+}
+
+// setSource says what is in a set.
+type setSource struct {
+	kind     SetKind
+	id       dataplane.SetID // of dataplane's set, or
+	elements []Element       // constant
+}
+
+// policyChain says whose rules are in a policy chain.
+type policyChain struct {
+	id      dataplane.PolicyID
+	ingress bool
+}
+
+// newContext returns an error if the settings cannot be held.
+func newContext(s *dataplane.State, f dataplane.Family) (*context, error) {
+	c := &context{
+		family: f, set: s.Settings, tunnels: s.Tunnels,
+		sets: map[string]setSource{}, policies: map[string]policyChain{},
+	}
+	if err := c.marks(s.Settings.MarkMask); err != nil {
+		return nil, err
+	}
+	if err := checkPrefixes(s.Settings.InterfacePrefixes); err != nil {
+		return nil, err
+	}
+	return c, c.natAddr(s.Settings.NATOutgoingAddr)
+}
+
+// marks takes the lowest bits of the mask.
+func (c *context) marks(mask uint32) error {
+	for _, bit := range []*uint32{&c.accept, &c.pass} {
+		*bit = mask & -mask
+		if *bit == 0 {
+			return fmt.Errorf("NftablesMarkMask %#x: policy needs 2 bits of the packet mark; set more bits", c.set.MarkMask)
+		}
+		mask &^= *bit
+	}
+	return nil
+}
+
+func checkPrefixes(prefixes []string) error {
+	if len(prefixes) == 0 {
+		return errors.New("InterfacePrefix: empty; name at least one prefix of pods' interfaces, such as cali")
+	}
+	for _, p := range prefixes {
+		if p == "" || len(p) > 14 || strings.ContainsAny(p, "/ \t\n\x00") {
+			return fmt.Errorf("InterfacePrefix %q: not the beginning of a device name; give 1 to 14 letters", p)
+		}
+	}
+	return nil
+}
+
+func (c *context) natAddr(s string) error {
+	if s == "" {
+		return nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return fmt.Errorf("NATOutgoingAddress %q: not an IP address", s)
+	}
+	if dataplane.FamilyOf(a) == c.family {
+		c.snat = a
+	}
+	return nil
+}
+
+// off tells whether the family is not in use: then pods may not speak it at all.
+func (c *context) off() bool { return c.family == dataplane.IPv6 && !c.set.IPv6 }
+
+// allow is the verdict on what policy allows, at the end of a hook.
+func (c *context) allow() Verdict {
+	if c.set.FilterAllow == dataplane.Return {
+		return Return
+	}
+	return Accept
+}
+
+func (c *context) deny() Verdict {
+	if c.set.FilterDeny == dataplane.Reject {
+		return Reject
+	}
+	return Drop
+}
+
+func (c *context) marked(bit uint32) Match   { return Match{Field: Mark, Value: Bits{bit, bit}} }
+func (c *context) unmarked(bit uint32) Match { return Match{Field: Mark, Value: Bits{bit, 0}} }
+
+func setMark(bit uint32) Action     { return SetMark{bit, bit} }
+func clearMarks(bits uint32) Action { return SetMark{bits, 0} }
+
+// workload returns a match for each way in which the device may be a pod's.
+func (c *context) workload(f Field) []Match {
+	var out []Match
+	for _, p := range c.set.InterfacePrefixes {
+		out = append(out, Match{Field: f, Value: Iface{Name: p, Prefix: true}})
+	}
+	return out
+}
+
+// ref notes a set and returns the reference to it.
+func (c *context) ref(id dataplane.SetID, k SetKind) SetRef {
+	name := setName(id, c.family, k)
+	c.sets[name] = setSource{kind: k, id: id}
+	return SetRef(name)
+}
+
+// constant notes a set of fixed contents, named by them.
+func (c *context) constant(k SetKind, elements []Element) SetRef {
+	prefix := map[SetKind]string{Nets: "cali-nets-", PortRanges: "cali-ports-"}[k]
+	name := prefix + hash(elements)[:20]
+	c.sets[name] = setSource{kind: k, elements: elements}
+	return SetRef(name)
+}
+
+// fixed returns the sets and maps that base chains refer to and endpoints fill.
+func (c *context) fixed() (map[string]*Set, map[string]*Map) {
+	if c.off() {
+		return nil, nil
+	}
+	return map[string]*Set{
+			setIfaces:  {Kind: Ifaces, Elements: map[Element]struct{}{}},
+			setSources: {Kind: IfaceNets, Elements: map[Element]struct{}{}},
+		}, map[string]*Map{
+			mapFromWl: {Field: InIface, Chains: map[string]string{}},
+			mapToWl:   {Field: OutIface, Chains: map[string]string{}},
+		}
+}
+
+func (c *context) sortedTunnels() []string { return slices.Sorted(maps.Keys(c.tunnels)) }

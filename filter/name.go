@@ -1,0 +1,80 @@
+package filter
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/calicogo/calico/dataplane"
+)
+
+// Names of chains and maps are Calico's, which people grep for. All begin with cali, so
+// none is a word of the nft language.
+const (
+	chainRaw         = "cali-raw-PREROUTING"
+	chainInput       = "cali-INPUT"
+	chainForward     = "cali-FORWARD"
+	chainOutput      = "cali-OUTPUT"
+	chainPostrouting = "cali-nat-POSTROUTING"
+
+	chainSource    = "cali-wl-source"  // anti-spoofing
+	chainWlForward = "cali-wl-forward" // forwarded, from or to a pod
+	chainWlToHost  = "cali-wl-to-host"
+	chainFromWl    = "cali-from-wl" // returns what the source's egress policy allows
+	chainToWl      = "cali-to-wl"   // returns what the destination's ingress policy allows
+
+	mapFromWl = "cali-from-wl-dispatch"
+	mapToWl   = "cali-to-wl-dispatch"
+
+	setIfaces  = "cali-interfaces" // of known pods
+	setSources = "cali-sources"    // who may send from which address
+)
+
+func chainFrom(i dataplane.Interface) string { return "cali-fw-" + string(i) }
+func chainTo(i dataplane.Interface) string   { return "cali-tw-" + string(i) }
+
+// chainPolicy is the name of a policy's or profile's chain, at most 28 bytes long, which
+// is what iptables takes.
+func chainPolicy(id dataplane.PolicyID, ingress bool) string {
+	prefix := map[bool]map[bool]string{
+		false: {false: "cali-po-", true: "cali-pi-"},
+		true:  {false: "cali-pro-", true: "cali-pri-"},
+	}[id.Kind == "Profile"][ingress]
+	return prefix + hash(id.Kind, id.Namespace, id.Name)[:28-len(prefix)]
+}
+
+// hash is of 43 letters that every backend takes in names.
+func hash(parts ...any) string {
+	sum := sha256.New()
+	for _, x := range parts {
+		fmt.Fprintf(sum, "%v\x00", x)
+	}
+	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
+}
+
+// Names of the sets that users know.
+var wellKnown = map[dataplane.SetID]string{
+	dataplane.SetAllPools:  "all-ipam-pools",
+	dataplane.SetMasqPools: "masq-ipam-pools",
+	dataplane.SetNodes:     "all-hosts-net",
+}
+
+// setName is the name of a dataplane set's members of one family and kind.
+func setName(id dataplane.SetID, f dataplane.Family, k SetKind) string {
+	prefix := fmt.Sprintf("cali%d0", f)
+	if k == Triples {
+		prefix = fmt.Sprintf("cali%dp", f)
+	}
+	if name, ok := wellKnown[id]; ok {
+		return prefix + name
+	}
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == ':'
+	}
+	s := string(id)
+	if len(s) > 100 || strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) >= 0 {
+		s = "h:" + hash(s)
+	}
+	return prefix + strings.ReplaceAll(s, ":", ".") // ids have no dot left, so names stay distinct
+}
