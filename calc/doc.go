@@ -1,0 +1,30 @@
+// Package calc turns what the datastore holds, and the node's own records of its pods,
+// into what the node's kernel must hold.
+//
+// A [Graph] is a pure state machine: no clock, no goroutine, no I/O, no log. Put and
+// Remove note what is there now; Flush settles every derived table once, in the order
+// written in it, and returns what changed. The result depends on the present contents
+// alone, never on the path there. [Compute] is its plain definition: the sum of a Graph's
+// Deltas from the empty State is what Compute gives for the same contents, and random
+// tests hold the two equal.
+//
+// # Who decides what about a pod of this node
+//
+// The node's record (an Attachment) decides that the endpoint exists, its interface, MAC
+// and addresses. The stored WorkloadEndpoint decides labels, profiles, ports and service
+// account, unless the record was committed at a later revision than the stored object
+// shows. So no view of the datastore, stale or empty, removes a live pod.
+//
+// # What cannot be read fails closed
+//
+// Objects are validated where they are written, but not everything that writes to a
+// datastore does that. What cannot be understood of a policy is taken at its worst, and
+// reported as a [Problem]:
+//   - A policy whose selectors do not parse applies to all that the rest of it selects
+//     (its namespace, say) and denies everything in the directions that it governs.
+//   - A rule with a part that cannot be read or enforced (a bad prefix, ports without a
+//     protocol, http, services) is left out if it allows or logs. If it denies or
+//     passes, it denies, and that part of its conditions counts as met.
+//   - A policy in a tier that does not exist stands in a tier that comes last and denies.
+//   - A profile that is named but not there allows nothing.
+package calc

@@ -1,0 +1,360 @@
+package calc
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/store"
+)
+
+// itemID names an endpoint in the index of members: a stored WorkloadEndpoint, or, without
+// namespace, the interface of a local endpoint.
+type itemID wepKey
+
+func localItem(i dataplane.Interface) itemID { return itemID{name: string(i)} }
+
+// endpointTables are the endpoints of this node, and whom policies govern.
+type endpointTables struct {
+	byInterface multimap[dataplane.Interface, dataplane.AttachmentID]
+	byWEP       multimap[wepKey, dataplane.AttachmentID]
+	locals      map[dataplane.Interface]*local
+	held        map[wepKey]int // how many local endpoints stand in for the stored one
+	wasHeld     keySet[wepKey] // settled
+
+	governors  *index[store.Key, dataplane.Interface] // policies × local endpoints
+	governedBy multimap[dataplane.Interface, store.Key]
+	governs    multimap[store.Key, dataplane.Interface]
+	inTier     multimap[string, store.Key]
+	users      multimap[string, dataplane.Interface] // by profile
+
+	members *index[dataplane.SetID, itemID] // sets in use × all endpoints
+	moving  *member                         // what the index of members is being told about
+
+	dirty keySet[dataplane.Interface]
+	out   map[dataplane.Interface]*dataplane.Endpoint
+}
+
+func newEndpointTables(g *Graph) endpointTables {
+	return endpointTables{
+		byInterface: multimap[dataplane.Interface, dataplane.AttachmentID]{},
+		byWEP:       multimap[wepKey, dataplane.AttachmentID]{},
+		locals:      map[dataplane.Interface]*local{},
+		held:        map[wepKey]int{},
+		wasHeld:     keySet[wepKey]{},
+		governors:   newIndex(g.governs),
+		governedBy:  multimap[dataplane.Interface, store.Key]{},
+		governs:     multimap[store.Key, dataplane.Interface]{},
+		inTier:      multimap[string, store.Key]{},
+		users:       multimap[string, dataplane.Interface]{},
+		members:     newIndex(g.belongs),
+		dirty:       keySet[dataplane.Interface]{},
+		out:         map[dataplane.Interface]*dataplane.Endpoint{},
+	}
+}
+
+// settleLocals finds this node's endpoints: one for each interface that a record names.
+func (g *Graph) settleLocals() {
+	e := &g.endpoints
+	dirty := keySet[dataplane.Interface]{}
+	for id, was := range g.attachments.before {
+		e.index(id, was, false, dirty)
+		e.index(id, g.attachments.rows[id], true, dirty)
+	}
+	g.attachments.settled()
+	if len(e.byWEP) > 0 {
+		for k := range g.weps.before {
+			for id := range e.byWEP[k] {
+				dirty.add(g.attachments.rows[id].Interface)
+			}
+		}
+	}
+	for iface := range dirty {
+		g.settleLocal(iface)
+	}
+}
+
+// index adds the attachment to the ways to find it, or takes it out.
+func (e *endpointTables) index(id dataplane.AttachmentID, a *dataplane.Attachment, in bool, dirty keySet[dataplane.Interface]) {
+	if a == nil {
+		return
+	}
+	change, changeWEP := e.byInterface.remove, e.byWEP.remove
+	if in {
+		change, changeWEP = e.byInterface.add, e.byWEP.add
+	}
+	change(a.Interface, id)
+	dirty.add(a.Interface)
+	if a.Endpoint != nil {
+		changeWEP(wepKeyOf(a.Endpoint), id)
+	}
+}
+
+// holder is the attachment that holds the interface; nil if there is none.
+func (g *Graph) holder(iface dataplane.Interface) *dataplane.Attachment {
+	var h *dataplane.Attachment
+	for id := range g.endpoints.byInterface[iface] {
+		if a := g.attachments.rows[id]; iface != "" && (h == nil || compareAttachments(h, a) < 0) {
+			h = a
+		}
+	}
+	return h
+}
+
+func (g *Graph) settleLocal(iface dataplane.Interface) {
+	e := &g.endpoints
+	was := e.locals[iface]
+	var is *local
+	if h := g.holder(iface); h != nil {
+		var stored *api.WorkloadEndpoint
+		if h.Endpoint != nil {
+			stored = g.weps.rows[wepKeyOf(h.Endpoint)]
+		}
+		is = newLocal(h, stored)
+	}
+	g.duplicatePod(iface, is)
+	if was != nil && is != nil && was.att == is.att && was.wep == is.wep && g.v6 == g.wasV6 {
+		return
+	}
+	e.dirty.add(iface)
+	g.hold(was, -1)
+	g.hold(is, 1)
+	g.useProfiles(was, e.users.remove)
+	g.useProfiles(is, e.users.add)
+	g.claimLocal(was, is)
+	if is == nil {
+		delete(e.locals, iface)
+		e.governors.deleteItem(iface)
+	} else {
+		e.locals[iface] = is
+		e.governors.setItem(iface, is.labels(), is.profiles())
+	}
+	g.move(localItem(iface), was.asMember(), is.asMember())
+}
+
+// asMember is l as a member of sets; nil if l is.
+func (l *local) asMember() *member {
+	if l == nil {
+		return nil
+	}
+	return &l.member
+}
+
+func (g *Graph) duplicatePod(iface dataplane.Interface, is *local) {
+	k := store.Key{Kind: "Interface", Name: string(iface)}
+	n := len(g.endpoints.byInterface[iface])
+	if is == nil || n < 2 {
+		g.problems.set("pod", k, nil)
+		return
+	}
+	g.problems.set("pod", k, []Problem{{is.object(), DuplicatePod, fmt.Sprintf("%d attachments claim interface %s; that of container %s, the latest, has it", n, iface, is.att.ID.ContainerID)}})
+}
+
+// hold notes that one more or fewer local endpoint stands in for a stored one.
+func (g *Graph) hold(l *local, n int) {
+	if l == nil || l.key == (wepKey{}) {
+		return
+	}
+	e := &g.endpoints
+	e.held[l.key] += n
+	if e.held[l.key] == 0 {
+		delete(e.held, l.key)
+	}
+	g.weps.touch(l.key)
+}
+
+func (g *Graph) useProfiles(l *local, change func(string, dataplane.Interface)) {
+	if l == nil {
+		return
+	}
+	for _, p := range l.profiles() {
+		change(p, l.att.Interface)
+		g.rules.dirtyProfiles.add(p)
+	}
+}
+
+// settleMembers tells the index of members about stored WorkloadEndpoints.
+func (g *Graph) settleMembers() {
+	e := &g.endpoints
+	for k, before := range g.weps.before {
+		var was, is *member
+		if _, held := e.wasHeld[k]; before != nil && !held {
+			was = &member{wep: before}
+		}
+		if e.held[k] > 0 {
+			e.wasHeld.add(k)
+		} else {
+			delete(e.wasHeld, k)
+			if row := g.weps.rows[k]; row != nil {
+				is = &member{wep: row}
+			}
+		}
+		g.move(itemID(k), was, is)
+	}
+	g.weps.settled()
+	g.wasV6 = g.v6
+}
+
+// move tells the index of members that an endpoint was one thing and is another.
+func (g *Graph) move(id itemID, was, is *member) {
+	e := &g.endpoints
+	same := was != nil && is != nil && g.v6 == g.wasV6 && was.sameAddrs(*is)
+	if same && was.sameLabels(*is) {
+		return
+	}
+	if was != nil && !same {
+		e.moving = was
+		e.members.deleteItem(id)
+	}
+	if is != nil {
+		e.moving = is
+		e.members.setItem(id, is.labels(), is.profiles())
+	}
+	e.moving = nil
+}
+
+// belongs hears that an endpoint came into a set or left it.
+func (g *Graph) belongs(id dataplane.SetID, item itemID, in bool) {
+	s := g.rules.live[id]
+	if s == nil {
+		return // going out of use
+	}
+	m, v6, n := g.endpoints.moving, g.v6, 1
+	if m == nil {
+		m = g.memberOf(item)
+	}
+	if !in {
+		n = -1
+		if g.endpoints.moving != nil {
+			v6 = g.wasV6
+		}
+	}
+	g.rules.touched.add(id)
+	m.each(s.set, v6, func(x dataplane.Member) { s.hold(x, n) })
+}
+
+func (g *Graph) memberOf(item itemID) *member {
+	if item.namespace == "" {
+		return &g.endpoints.locals[dataplane.Interface(item.name)].member
+	}
+	return &member{wep: g.weps.rows[wepKey(item)]}
+}
+
+// settleProfiles hands on the labels of profiles.
+func (g *Graph) settleProfiles() {
+	for name := range g.profiles.before {
+		var labels map[string]string
+		if p := g.profiles.rows[name]; p != nil {
+			labels = p.Spec.LabelsToApply
+		}
+		g.endpoints.governors.setParent(name, labels)
+		g.endpoints.members.setParent(name, labels)
+		g.rules.dirtyProfiles.add(name)
+	}
+	g.profiles.settled()
+}
+
+// governs hears that a policy came to govern an endpoint, or ceased to.
+func (g *Graph) governs(k store.Key, iface dataplane.Interface, yes bool) {
+	e := &g.endpoints
+	e.dirty.add(iface)
+	if yes {
+		e.governs.add(k, iface)
+		e.governedBy.add(iface, k)
+	} else {
+		e.governs.remove(k, iface)
+		e.governedBy.remove(iface, k)
+	}
+	if n := len(e.governs[k]); n == 0 || n == 1 && yes {
+		g.rules.dirtyPolicies.add(k)
+	}
+}
+
+// settlePolicies finds whom policies govern.
+func (g *Graph) settlePolicies() {
+	e := &g.endpoints
+	for k, was := range g.policies.before {
+		is := g.policies.rows[k]
+		g.rules.dirtyPolicies.add(k)
+		if was != nil {
+			e.inTier.remove(was.tier, k)
+		}
+		if is == nil {
+			e.governors.removeSelector(k)
+			continue
+		}
+		e.inTier.add(is.tier, k)
+		if was == nil || was.selector.ID() != is.selector.ID() {
+			e.governors.addSelector(k, is.selector)
+		}
+		if was != nil && !was.samePlace(is) {
+			g.dirtyGoverned(k)
+		}
+	}
+	g.policies.settled()
+}
+
+// samePlace tells whether two versions of a policy stand at the same place in the lists
+// of the endpoints that they govern.
+func (p *policy) samePlace(q *policy) bool {
+	return p.tier == q.tier && p.order == q.order && p.ingress == q.ingress && p.egress == q.egress
+}
+
+func (g *Graph) dirtyGoverned(k store.Key) {
+	for iface := range g.endpoints.governs[k] {
+		g.endpoints.dirty.add(iface)
+	}
+}
+
+// settleTiers finds the endpoints whose policies are to be arranged anew.
+func (g *Graph) settleTiers() {
+	for name, was := range g.tiers.before {
+		if tierOf(name, was) == tierOf(name, g.tiers.rows[name]) {
+			continue
+		}
+		for k := range g.endpoints.inTier[name] {
+			g.dirtyGoverned(k)
+			g.rules.dirtyPolicies.add(k) // for its problems
+		}
+	}
+	g.tiers.settled()
+}
+
+// settleEndpoints arranges the policies of the endpoints that something touched.
+func (g *Graph) settleEndpoints() {
+	e := &g.endpoints
+	for iface := range e.dirty {
+		var is *dataplane.Endpoint
+		var ps []Problem
+		if l := e.locals[iface]; l != nil {
+			is, ps = l.output(g.governing(iface), g.v6)
+		}
+		g.problems.set("endpoint", store.Key{Kind: "Interface", Name: string(iface)}, ps)
+		changeRef(e.out, g.delta.Endpoints, iface, is)
+	}
+	clear(e.dirty)
+}
+
+func (g *Graph) governing(iface dataplane.Interface) []governing {
+	ks := g.endpoints.governedBy[iface]
+	gs := make([]governing, 0, len(ks))
+	for k := range ks {
+		p := g.policies.rows[k]
+		gs = append(gs, governing{tierOf(p.tier, g.tiers.rows[p.tier]), p})
+	}
+	return gs
+}
+
+// changeRef notes in changed that v stands at k now (nil: nothing), if that is a change.
+func changeRef[K comparable, V any](now, changed map[K]*V, k K, v *V) {
+	old, had := now[k]
+	switch {
+	case v == nil && had:
+		delete(now, k)
+		changed[k] = nil
+	case v != nil && (!had || !reflect.DeepEqual(old, v)):
+		now[k] = v
+		changed[k] = v
+	}
+}

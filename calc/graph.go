@@ -1,0 +1,221 @@
+package calc
+
+import (
+	"reflect"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/config"
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/store"
+)
+
+// Graph derives what a node must do, incrementally. It is used from one goroutine.
+//
+// Below, "settled" means: as it was when Flush last returned.
+type Graph struct {
+	self  string
+	local []config.Layer
+
+	// What it was told.
+	felix       table[string, api.FelixConfiguration]
+	attachments table[dataplane.AttachmentID, dataplane.Attachment]
+	weps        table[wepKey, api.WorkloadEndpoint]
+	profiles    table[string, api.Profile]
+	tiers       table[string, api.Tier]
+	policies    table[store.Key, policy] // what ingest made of them
+	nodes       table[string, node]
+	pools       table[string, pool]
+	blocks      table[store.Key, block]
+
+	endpoints endpointTables
+	rules     ruleTables
+	fabric    fabricTables
+
+	v6       bool                // IPv6 is on
+	wasV6    bool                // settled, for endpoints
+	fabricV6 bool                // settled, for pools, nodes and blocks
+	settings *dataplane.Settings // as last given out
+	conf     config.Felix
+	delta    *dataplane.Delta // what the present Flush found
+	problems problemList
+}
+
+// New returns the Graph of the named node. local are the layers of its configuration that
+// are not in the datastore, each winning over those before it (the file, then the
+// environment); all of them win over the datastore's.
+func New(nodeName string, local ...config.Layer) *Graph {
+	g := &Graph{
+		self: nodeName, local: local, problems: problemList{},
+		felix:       newTable[string, api.FelixConfiguration](),
+		attachments: newTable[dataplane.AttachmentID, dataplane.Attachment](),
+		weps:        newTable[wepKey, api.WorkloadEndpoint](),
+		profiles:    newTable[string, api.Profile](),
+		tiers:       newTable[string, api.Tier](),
+		policies:    newTable[store.Key, policy](),
+		nodes:       newTable[string, node](),
+		pools:       newTable[string, pool](),
+		blocks:      newTable[store.Key, block](),
+	}
+	g.endpoints = newEndpointTables(g)
+	g.rules = newRuleTables()
+	g.fabric = newFabricTables(g)
+	return g
+}
+
+// Put notes that the datastore holds o, which must not change any more. Kinds that do not
+// matter here are ignored.
+func (g *Graph) Put(o api.Object) {
+	if k, ok := keyOf(o); ok {
+		g.put(k, o)
+	}
+}
+
+// Remove notes that the datastore holds no object k.
+func (g *Graph) Remove(k store.Key) { g.put(k, nil) }
+
+// put reads what is read of an object by itself. o is nil for none.
+func (g *Graph) put(k store.Key, o api.Object) {
+	var ps []Problem
+	switch k.Kind {
+	case "FelixConfiguration":
+		g.felix.put(k.Name, as[api.FelixConfiguration](o))
+	case kindEndpoint:
+		g.weps.put(wepKey{k.Namespace, k.Name}, as[api.WorkloadEndpoint](o))
+	case kindProfile:
+		g.profiles.put(k.Name, as[api.Profile](o))
+	case "Tier":
+		g.tiers.put(k.Name, as[api.Tier](o))
+	case kindPolicy, kindGlobal:
+		g.policies.put(k, ingest(o))
+	case "Node":
+		g.nodes.put(k.Name, read(as[api.Node](o), readNode))
+	case "IPPool":
+		var p *pool
+		if o := as[api.IPPool](o); o != nil {
+			p, ps = readPool(o)
+		}
+		g.pools.put(k.Name, p)
+	case "IPAMBlock":
+		var b *block
+		if o := as[api.IPAMBlock](o); o != nil {
+			b, ps = readBlock(o)
+		}
+		g.blocks.put(k, b)
+	default:
+		return
+	}
+	g.problems.set("read", k, ps)
+}
+
+// as is o as a *T; nil if o is nil.
+func as[T any](o api.Object) *T {
+	t, _ := any(o).(*T)
+	return t
+}
+
+func read[T, V any](o *T, f func(*T) *V) *V {
+	if o == nil {
+		return nil
+	}
+	return f(o)
+}
+
+// keyOf is the key of an object of a kind that matters here. It goes by the Go type: an
+// object whose kind is not written in it is no reason to fail.
+func keyOf(o api.Object) (store.Key, bool) {
+	k := store.Key{Name: o.GetName()}
+	switch o.(type) {
+	case *api.FelixConfiguration:
+		k.Kind = "FelixConfiguration"
+	case *api.WorkloadEndpoint:
+		k.Kind, k.Namespace = kindEndpoint, o.GetNamespace()
+	case *api.Profile:
+		k.Kind = kindProfile
+	case *api.Tier:
+		k.Kind = "Tier"
+	case *api.NetworkPolicy:
+		k.Kind, k.Namespace = kindPolicy, o.GetNamespace()
+	case *api.GlobalNetworkPolicy:
+		k.Kind = kindGlobal
+	case *api.Node:
+		k.Kind = "Node"
+	case *api.IPPool:
+		k.Kind = "IPPool"
+	case *api.IPAMBlock:
+		k.Kind = "IPAMBlock"
+	default:
+		return k, false
+	}
+	return k, k.Name != "" && (k.Namespace != "" || k.Kind != kindEndpoint && k.Kind != kindPolicy)
+}
+
+// PutAttachment notes what the node's records say of one attachment.
+func (g *Graph) PutAttachment(a *dataplane.Attachment) { g.attachments.put(a.ID, a) }
+
+// RemoveAttachment notes that the node's records hold no such attachment.
+func (g *Graph) RemoveAttachment(id dataplane.AttachmentID) { g.attachments.put(id, nil) }
+
+// Flush settles every table and returns what changed since it last did. Each step reads
+// only what the steps above it have settled.
+func (g *Graph) Flush() *dataplane.Delta {
+	g.delta = dataplane.NewDelta()
+	g.settleConfig()
+	g.settleLocals()
+	g.settleMembers()
+	g.settleProfiles()
+	g.settlePolicies()
+	g.settleTiers()
+	g.settleEndpoints()
+	g.settleRules()
+	g.settleSets()
+	g.settleFabric()
+	g.settleRoutes()
+	g.emitSets()
+	d := g.delta
+	g.delta = nil
+	return d
+}
+
+// Problems lists what keeps objects from having the effect that they ask for, sorted.
+func (g *Graph) Problems() []Problem {
+	if g.fabric.overlaps == nil {
+		g.fabric.overlaps = g.findOverlaps()
+		g.problems.set("overlaps", store.Key{}, g.fabric.overlaps)
+	}
+	return g.problems.sorted()
+}
+
+func (g *Graph) settleConfig() {
+	if g.settings != nil && len(g.felix.before) == 0 {
+		return
+	}
+	g.felix.settled()
+	felix, ps := resolve(g.self, g.local, g.felix.rows)
+	g.problems.set("config", store.Key{Kind: "FelixConfiguration"}, ps)
+	g.conf = felix
+	s := felix.Settings()
+	if g.settings != nil && reflect.DeepEqual(s, *g.settings) {
+		return
+	}
+	g.settings, g.delta.Settings = &s, &s
+	if g.v6 != s.IPv6 {
+		g.toggleIPv6(s.IPv6)
+	}
+}
+
+// toggleIPv6 looks at everything again: IPv6 addresses come or go everywhere.
+func (g *Graph) toggleIPv6(on bool) {
+	g.v6 = on
+	for id := range g.attachments.rows {
+		g.attachments.touch(id)
+	}
+	for k := range g.weps.rows {
+		g.weps.touch(k)
+	}
+	for k := range g.nodes.rows {
+		g.nodes.touch(k)
+	}
+	for k := range g.pools.rows {
+		g.pools.touch(k)
+	}
+}
