@@ -19,9 +19,11 @@ type flags struct {
 func rootCommand() *cobra.Command {
 	f := &flags{}
 	root := &cobra.Command{
-		Use:           "calico lab",
+		Use:           "lab",
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "calico lab"},
 		Short:         "A virtual cluster on this machine",
 		Long:          "A virtual cluster on this machine: every node a namespace that runs the real agent.\nA pod is written [NAMESPACE/]POD; nodes are node1, node2, …",
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          usage(cobra.NoArgs),

@@ -14,6 +14,9 @@ import (
 	"github.com/calicogo/calico/lab"
 )
 
+// version is set by the linker.
+var version = "v0.1.0-dev"
+
 // The main goroutine stays on the main thread: threads that change namespaces end, and
 // that one cannot, and /proc/self would then be what it was left with.
 func init() { runtime.LockOSThread() }

@@ -1,0 +1,93 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/kubeconv"
+	"github.com/calicogo/calico/store"
+)
+
+// Manifest is a file of objects: Calico's kinds, and Kubernetes' Namespace and
+// NetworkPolicy as users have them.
+type Manifest struct {
+	File      string // for messages
+	Text      []byte
+	Namespace string // of objects that do not say theirs
+}
+
+// inForce is how long apply and delete wait for the nodes.
+const inForce = 30 * time.Second
+
+// ReadManifest reads the file, or stdin if it is "-".
+func ReadManifest(file string, stdin io.Reader) (Manifest, error) {
+	if file == "-" {
+		text, err := io.ReadAll(stdin)
+		return Manifest{File: "standard input", Text: text}, err
+	}
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return Manifest{}, fmt.Errorf("no file %s", file)
+	}
+	return Manifest{File: file, Text: text}, err
+}
+
+func (m Manifest) objects() ([]api.Object, error) {
+	objects, err := kubeconv.DecodeAll(m.File, m.Text, m.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if len(objects) == 0 {
+		return nil, fmt.Errorf("%s: holds no object", m.File)
+	}
+	for _, o := range objects {
+		if api.KindOf(o).Namespaced && o.GetNamespace() == "" {
+			o.SetNamespace(m.Namespace)
+		}
+	}
+	return objects, nil
+}
+
+// Apply writes the objects and waits until every live node has them in its kernel. It
+// returns what it did, for the user.
+func (c *Client) Apply(ctx context.Context, m Manifest) (string, error) {
+	return c.write(ctx, m, applyObjects)
+}
+
+// Delete deletes the objects and waits until every live node has done so.
+func (c *Client) Delete(ctx context.Context, m Manifest) (string, error) {
+	return c.write(ctx, m, deleteObjects)
+}
+
+// write does something with the objects of a manifest in the datastore, and waits until
+// the revision at which the datastore then is stands in every kernel.
+func (c *Client) write(ctx context.Context, m Manifest, do func(context.Context, store.Store, []api.Object) (string, error)) (string, error) {
+	objects, err := m.objects()
+	if err != nil {
+		return "", err
+	}
+	st, err := c.dir.openStore(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer st.Close()
+	said, err := do(ctx, st, objects)
+	if err != nil {
+		return said, err
+	}
+	_, revision, err := st.List(ctx, api.KindClusterInformation.Name, "")
+	if err != nil {
+		return said, err
+	}
+	return said, c.Wait(ctx, revision, inForce)
+}
+
+// Wait waits until every live node has the revision of the datastore in its kernel.
+func (c *Client) Wait(ctx context.Context, revision store.Revision, patience time.Duration) error {
+	return c.call(ctx, "wait", WaitRequest{Revision: revision, Patience: patience}, io.Discard, nil)
+}
