@@ -43,7 +43,7 @@ func (s *search) find(ctx context.Context) (block, netip.Addr, error) {
 			return b, addr, err
 		}
 	}
-	return block{}, netip.Addr{}, s.full()
+	return block{}, netip.Addr{}, s.full(ctx)
 }
 
 // take gives an address of b to the holder; none if there is none.
@@ -90,6 +90,12 @@ func (s *search) claimNew(ctx context.Context) (block, netip.Addr, error) {
 	}
 	for range maxTries {
 		cidr, ok := s.candidate()
+		if !ok && s.all == nil {
+			if err := s.listOnce(ctx); err != nil {
+				return block{}, netip.Addr{}, err
+			}
+			continue
+		}
 		if !ok {
 			s.limit("nothing is left to claim")
 			return block{}, netip.Addr{}, nil
@@ -154,12 +160,8 @@ func (s *search) borrowed(ctx context.Context, pick picker) (block, netip.Addr, 
 		s.limit("strictAffinity forbids borrowing")
 		return block{}, netip.Addr{}, nil
 	}
-	if s.all == nil {
-		all, err := s.list(ctx, s.now)
-		if err != nil {
-			return block{}, netip.Addr{}, err
-		}
-		s.all = all
+	if err := s.listOnce(ctx); err != nil {
+		return block{}, netip.Addr{}, err
 	}
 	for _, p := range s.pools {
 		for _, e := range s.space {
@@ -177,6 +179,16 @@ func (s *search) borrowed(ctx context.Context, pick picker) (block, netip.Addr, 
 		}
 	}
 	return block{}, netip.Addr{}, nil
+}
+
+// listOnce reads the blocks of all nodes, once in a search.
+func (s *search) listOnce(ctx context.Context) error {
+	if s.all != nil {
+		return nil
+	}
+	all, err := s.list(ctx, s.now)
+	s.all = all
+	return err
 }
 
 // foreign returns a block as the batch leaves it, else as it was listed.
@@ -254,7 +266,10 @@ func (s *search) limit(why string) {
 }
 
 // full makes the error that says that there is none.
-func (s *search) full() error {
+func (s *search) full(ctx context.Context) error {
+	if err := s.listOnce(ctx); err != nil { // the counts may be old
+		return err
+	}
 	e := &PoolFullError{Node: s.node, Family: s.family, Limits: s.limits}
 	for _, p := range s.pools {
 		e.Pools = append(e.Pools, s.space.use(p))
