@@ -13,8 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-
-	"github.com/calicogo/calico/store"
 )
 
 // StartDatastore starts etcd with its data in dir. It serves on the Unix socket and on
@@ -30,7 +28,6 @@ type Supervisor struct {
 	options Options
 	link    *underlay
 	nodes   []*node
-	store   store.Store
 
 	ctx  context.Context
 	stop context.CancelCauseFunc

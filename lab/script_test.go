@@ -1,0 +1,226 @@
+package lab_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/tools/txtar"
+	"rsc.io/script"
+	"rsc.io/script/scripttest"
+
+	"github.com/calicogo/calico/lab/labtest"
+)
+
+// TestScripts runs testdata/*.txtar, each in a lab of its own. The commands of `calico
+// lab` are commands of the scripts, and these as well:
+//
+//	calicoctl ARGS...       calicoctl with the lab's datastore
+//	code N COMMAND ARGS...  a command of `calico lab` that must end with exit code N
+//	pods run|rm N           makes or removes pods p1 … pN, several at a time; the
+//	                        addresses of those made must be unique
+//	clean NODE...           nothing of a pod is left on the nodes
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts in testdata")
+	}
+	slots := make(chan struct{}, 3) // labs at a time
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			runScript(t, file)
+		})
+	}
+}
+
+func runScript(t *testing.T, file string) {
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := labtest.New(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	state, err := script.NewState(ctx, t.TempDir(), l.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := state.ExtractFiles(archive); err != nil {
+		t.Fatal(err)
+	}
+	engine := &script.Engine{Cmds: commands(l), Conds: scripttest.DefaultConds(), Quiet: !testing.Verbose()}
+	var log strings.Builder
+	err = engine.Execute(state, file, bufio.NewReader(bytes.NewReader(archive.Comment)), &log)
+	err = errors.Join(err, state.CloseAndWait(&log))
+	if err != nil || testing.Verbose() {
+		t.Log("\n" + log.String())
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func commands(l *labtest.Lab) map[string]script.Cmd {
+	cmds := scripttest.DefaultCmds()
+	for _, verb := range []string{
+		"up", "down", "run", "rm", "exec", "ping", "connect", "apply", "delete", "routes", "status", "env", "capture", "kill",
+	} {
+		cmds[verb] = labCommand(verb, func(s *script.State, args []string) *exec.Cmd {
+			return l.Command(s.Context(), append([]string{verb}, args...)...)
+		})
+	}
+	cmds["calicoctl"] = labCommand("calicoctl", func(s *script.State, args []string) *exec.Cmd {
+		cmd := exec.CommandContext(s.Context(), filepath.Join(l.Bin, "calicoctl"), args...)
+		cmd.Env = append(l.Environ(), "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS=unix://"+l.Base+"/lab/etcd.sock")
+		return cmd
+	})
+	cmds["code"] = simple("code", "N COMMAND ARGS...", func(s *script.State, args []string) (string, error) { return code(l, s, args) })
+	cmds["pods"] = simple("pods", "run|rm N", func(s *script.State, args []string) (string, error) { return pods(l, s, args) })
+	cmds["clean"] = simple("clean", "NODE...", func(s *script.State, args []string) (string, error) { return "", clean(l, s, args) })
+	return cmds
+}
+
+// labCommand is a script command that runs a program, and may do so in the background.
+func labCommand(name string, make func(*script.State, []string) *exec.Cmd) script.Cmd {
+	usage := script.CmdUsage{Summary: "run " + name, Args: "[args...]", Async: true}
+	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {
+		var stdout, stderr strings.Builder
+		cmd := make(s, args)
+		cmd.Dir = s.Getwd()
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		return func(*script.State) (string, string, error) {
+			err := cmd.Wait()
+			return stdout.String(), stderr.String(), err
+		}, nil
+	})
+}
+
+// simple is a script command that is a function, which returns standard output.
+func simple(name, args string, f func(*script.State, []string) (string, error)) script.Cmd {
+	return script.Command(script.CmdUsage{Summary: name, Args: args}, func(s *script.State, args ...string) (script.WaitFunc, error) {
+		out, err := f(s, args)
+		return func(*script.State) (string, string, error) { return out, "", err }, nil
+	})
+}
+
+// code runs a command of which the exit code is told. Its standard error becomes standard
+// output, and must be one line.
+func code(l *labtest.Lab, s *script.State, args []string) (string, error) {
+	if len(args) < 2 {
+		return "", script.ErrUsage
+	}
+	cmd := l.Command(s.Context(), args[1:]...)
+	cmd.Dir = s.Getwd()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	cmd.Run()
+	said := stderr.String()
+	switch {
+	case strconv.Itoa(cmd.ProcessState.ExitCode()) != args[0]:
+		return said, fmt.Errorf("exit code %d, want %s: %s", cmd.ProcessState.ExitCode(), args[0], said)
+	case strings.Count(said, "\n") != 1:
+		return said, fmt.Errorf("want one line, not\n%s", said)
+	}
+	return said, nil
+}
+
+func pods(l *labtest.Lab, s *script.State, args []string) (string, error) {
+	if len(args) != 2 {
+		return "", script.ErrUsage
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return "", script.ErrUsage
+	}
+	out := make([]string, n)
+	group, ctx := errgroup.WithContext(s.Context())
+	group.SetLimit(4)
+	for i := range n {
+		group.Go(func() error {
+			b, err := l.Command(ctx, args[0], fmt.Sprintf("p%d", i+1)).CombinedOutput()
+			out[i] = string(b)
+			if err != nil {
+				return fmt.Errorf("%s p%d: %w: %s", args[0], i+1, err, b)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return "", err
+	}
+	return strings.Join(out, ""), unique(out)
+}
+
+// unique checks that no two lines of `run` have the same addresses.
+func unique(lines []string) error {
+	owner := map[string]string{}
+	for _, line := range lines {
+		_, list, ok := strings.Cut(strings.TrimSpace(line), "[")
+		if !ok {
+			continue
+		}
+		for a := range strings.FieldsSeq(strings.TrimRight(list, "]")) {
+			if o, twice := owner[a]; twice {
+				return fmt.Errorf("%s is given twice: %s and %s", a, o, line)
+			}
+			owner[a] = line
+		}
+	}
+	return nil
+}
+
+// clean checks that nothing of a pod is left: links, routes and neighbours of nodes,
+// records of the agents, endpoints and addresses in the datastore.
+func clean(l *labtest.Lab, s *script.State, nodes []string) error {
+	for _, node := range nodes {
+		for _, check := range []struct{ what, command string }{
+			{"links", "ls /sys/class/net | grep ^cali"},
+			{"routes", "cat /proc/net/route /proc/net/ipv6_route | grep cali"},
+			{"records", "find /var/lib/calico/cni -type f"},
+		} {
+			out, _ := l.Command(s.Context(), "exec", node, "--", "sh", "-c", check.command).CombinedOutput()
+			if len(out) > 0 {
+				return fmt.Errorf("%s left on %s:\n%s", check.what, node, out)
+			}
+		}
+	}
+	for _, c := range [][]string{
+		{"workloadendpoints", "-A", "-o", "yaml"},
+	} {
+		out, err := calicoctl(l, s, append([]string{"get"}, c...)...)
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(strings.Split(out, "\n"), func(l string) bool { return strings.Contains(l, "kind: WorkloadEndpoint") && !strings.Contains(l, "List") }); i >= 0 {
+			return fmt.Errorf("left in the datastore:\n%s", out)
+		}
+	}
+	return nil
+}
+
+func calicoctl(l *labtest.Lab, s *script.State, args ...string) (string, error) {
+	cmd := exec.CommandContext(s.Context(), filepath.Join(l.Bin, "calicoctl"), args...)
+	cmd.Env = append(l.Environ(), "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS=unix://"+l.Base+"/lab/etcd.sock")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("calicoctl %q: %w: %s", args, err, out)
+	}
+	return string(out), nil
+}
