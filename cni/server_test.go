@@ -58,7 +58,6 @@ type bed struct {
 	h     *netlink.Handle
 	store *memory.Store
 	dir   string
-	cni   *libcni.CNIConfig
 	stop  func()
 	srv   *Server
 	recs  *Records
@@ -113,7 +112,6 @@ func newBed(t *testing.T) *bed {
 			t.Fatal(err)
 		}
 	}
-	b.cni = libcni.NewCNIConfigWithCacheDir([]string{pluginDir}, filepath.Join(b.dir, "cache"), nil)
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b
@@ -178,6 +176,11 @@ func (b *bed) wait(what string, f func() bool) {
 	}
 }
 
+// runtimeCNI returns libcni as a runtime uses it; one must not be used in parallel.
+func (b *bed) runtimeCNI() *libcni.CNIConfig {
+	return libcni.NewCNIConfigWithCacheDir([]string{pluginDir}, filepath.Join(b.dir, "cache"), nil)
+}
+
 // pod is a sandbox.
 type pod struct {
 	name, id string
@@ -206,7 +209,7 @@ func (b *bed) conf(version, extra string) *libcni.NetworkConfigList {
 
 func (b *bed) add(p pod) *types100.Result {
 	b.t.Helper()
-	res, err := b.cni.AddNetworkList(b.t.Context(), b.conf("1.0.0", ""), b.runtime(p))
+	res, err := b.runtimeCNI().AddNetworkList(b.t.Context(), b.conf("1.0.0", ""), b.runtime(p))
 	if err != nil {
 		b.t.Fatalf("ADD %s: %v", p.name, err)
 	}
@@ -215,7 +218,7 @@ func (b *bed) add(p pod) *types100.Result {
 
 func (b *bed) del(p pod) {
 	b.t.Helper()
-	if err := b.cni.DelNetworkList(b.t.Context(), b.conf("1.0.0", ""), b.runtime(p)); err != nil {
+	if err := b.runtimeCNI().DelNetworkList(b.t.Context(), b.conf("1.0.0", ""), b.runtime(p)); err != nil {
 		b.t.Fatalf("DEL %s: %v", p.name, err)
 	}
 }
@@ -278,7 +281,7 @@ func TestAddResultInEveryVersion(t *testing.T) {
 	b := newBed(t)
 	for i, version := range []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
 		p := b.pod(fmt.Sprint("pod", i), fmt.Sprint("c", i))
-		res, err := b.cni.AddNetworkList(t.Context(), b.conf(version, ""), b.runtime(p))
+		res, err := b.runtimeCNI().AddNetworkList(t.Context(), b.conf(version, ""), b.runtime(p))
 		if err != nil {
 			t.Fatalf("%s: %v", version, err)
 		}
@@ -293,7 +296,7 @@ func TestAddResultInEveryVersion(t *testing.T) {
 			t.Errorf("%s: gateway %s", version, gw)
 		}
 		if version != "0.3.1" {
-			if err := b.cni.CheckNetworkList(t.Context(), b.conf(version, ""), b.runtime(p)); err != nil {
+			if err := b.runtimeCNI().CheckNetworkList(t.Context(), b.conf(version, ""), b.runtime(p)); err != nil {
 				t.Errorf("%s: CHECK: %v", version, err)
 			}
 		}
@@ -378,7 +381,7 @@ func TestNewSandboxReplacesTheOldOneAndItsDelTouchesNothing(t *testing.T) {
 	b.add(old)
 	r := b.add(now)
 	b.del(old)
-	if err := b.cni.CheckNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(now)); err != nil {
+	if err := b.runtimeCNI().CheckNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(now)); err != nil {
 		t.Errorf("the newer sandbox: %v", err)
 	}
 	o, err := b.store.Get(t.Context(), store.Key{Kind: "WorkloadEndpoint", Namespace: "default", Name: "n1-k8s-web-eth0"})
@@ -400,7 +403,7 @@ func TestAddThatIsNotProgrammedLeavesNothing(t *testing.T) {
 	b.plane.mu.Unlock()
 	p := b.pod("web", "c1")
 	conf := b.conf("1.0.0", `,"policy_setup_timeout_seconds":0.05,"agent_timeout_seconds":0`)
-	_, err := b.cni.AddNetworkList(t.Context(), conf, b.runtime(p))
+	_, err := b.runtimeCNI().AddNetworkList(t.Context(), conf, b.runtime(p))
 	var e *types.Error
 	if !errors.As(err, &e) || e.Code != wire.CodeTryAgain || !strings.Contains(e.Msg, "the kernel is tired") {
 		t.Errorf("got %v, want code 11 and the reason", err)
@@ -415,15 +418,15 @@ func TestAgentAway(t *testing.T) {
 	b.add(p)
 	b.stop()
 
-	_, err := b.cni.AddNetworkList(t.Context(), b.conf("1.0.0", `,"agent_timeout_seconds":0.2`), b.runtime(b.pod("other", "c2")))
+	_, err := b.runtimeCNI().AddNetworkList(t.Context(), b.conf("1.0.0", `,"agent_timeout_seconds":0.2`), b.runtime(b.pod("other", "c2")))
 	var e *types.Error
 	if !errors.As(err, &e) || e.Code != wire.CodeTryAgain {
 		t.Errorf("ADD: got %v, want code 11", err)
 	}
-	if err := b.cni.GetStatusNetworkList(t.Context(), b.conf("1.1.0", "")); err == nil {
+	if err := b.runtimeCNI().GetStatusNetworkList(t.Context(), b.conf("1.1.0", "")); err == nil {
 		t.Error("STATUS: no error")
 	}
-	if err := b.cni.DelNetworkList(t.Context(), b.conf("1.0.0", `,"agent_timeout_seconds":0.2`), b.runtime(p)); err != nil {
+	if err := b.runtimeCNI().DelNetworkList(t.Context(), b.conf("1.0.0", `,"agent_timeout_seconds":0.2`), b.runtime(p)); err != nil {
 		t.Errorf("DEL: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(b.journal(), "c1-eth0")); err != nil {
@@ -431,7 +434,7 @@ func TestAgentAway(t *testing.T) {
 	}
 	b.start()
 	b.nothingLeft()
-	if err := b.cni.GetStatusNetworkList(t.Context(), b.conf("1.1.0", "")); err != nil {
+	if err := b.runtimeCNI().GetStatusNetworkList(t.Context(), b.conf("1.1.0", "")); err != nil {
 		t.Errorf("STATUS: %v", err)
 	}
 }
@@ -448,7 +451,7 @@ func TestManyInParallel(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, p := range pods {
 		wg.Go(func() {
-			res, err := b.cni.AddNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(p))
+			res, err := b.runtimeCNI().AddNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(p))
 			if err != nil {
 				t.Errorf("ADD: %v", err)
 				return
@@ -463,7 +466,7 @@ func TestManyInParallel(t *testing.T) {
 	}
 	for _, p := range pods {
 		wg.Go(func() {
-			if err := b.cni.DelNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(p)); err != nil {
+			if err := b.runtimeCNI().DelNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(p)); err != nil {
 				t.Errorf("DEL: %v", err)
 			}
 		})
@@ -478,14 +481,14 @@ func TestGCDetachesWhatTheRuntimeForgot(t *testing.T) {
 	keep, forget := b.pod("keep", "c1"), b.pod("forget", "c2")
 	b.add(keep)
 	b.add(forget)
-	err := b.cni.GCNetworkList(t.Context(), b.conf("1.1.0", ""), &libcni.GCArgs{ValidAttachments: []types.GCAttachment{{ContainerID: "c1", IfName: "eth0"}}})
+	err := b.runtimeCNI().GCNetworkList(t.Context(), b.conf("1.1.0", ""), &libcni.GCArgs{ValidAttachments: []types.GCAttachment{{ContainerID: "c1", IfName: "eth0"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b.recs.Get(dataplane.AttachmentID{ContainerID: "c2", IfName: "eth0"}) != nil {
 		t.Error("the forgotten pod is attached")
 	}
-	if err := b.cni.CheckNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(keep)); err != nil {
+	if err := b.runtimeCNI().CheckNetworkList(t.Context(), b.conf("1.0.0", ""), b.runtime(keep)); err != nil {
 		t.Errorf("the other: %v", err)
 	}
 	b.del(keep)
