@@ -91,7 +91,7 @@ func (c *computation) labels(m member) selector.Map {
 			maps.Copy(all, p.Spec.LabelsToApply)
 		}
 	}
-	maps.Copy(all, m.labels())
+	ownLabels(all, m.wep)
 	return all
 }
 

@@ -31,22 +31,20 @@ type member struct {
 	local bool
 }
 
-// labels are the endpoint's own labels, those that Calico gives it included. What a
-// namespace means must not be for a pod's labels to say, so Calico's own win.
-func (m member) labels() map[string]string {
-	if m.wep == nil {
-		return nil
+// ownLabels puts the endpoint's own labels into l, and those that Calico gives it. What an
+// endpoint's namespace is must not be for its labels to say, so Calico's win.
+func ownLabels(l map[string]string, w *api.WorkloadEndpoint) {
+	if w == nil {
+		return
 	}
-	l := make(map[string]string, len(m.wep.Labels)+3)
-	maps.Copy(l, m.wep.Labels)
-	l[api.LabelNamespace] = m.wep.Namespace
-	if o := m.wep.Spec.Orchestrator; o != "" {
+	maps.Copy(l, w.Labels)
+	l[api.LabelNamespace] = w.Namespace
+	if o := w.Spec.Orchestrator; o != "" {
 		l[api.LabelOrchestrator] = o
 	}
-	if s := m.wep.Spec.ServiceAccountName; s != "" {
+	if s := w.Spec.ServiceAccountName; s != "" {
 		l[api.LabelServiceAccount] = s
 	}
-	return l
 }
 
 func (m member) profiles() []string {
@@ -131,9 +129,8 @@ func recordRevision(a *dataplane.Attachment) int64 {
 // local is an endpoint of this node, put together from its record and the datastore.
 type local struct {
 	member
-	att      *dataplane.Attachment
-	key      wepKey // zero: the record names no WorkloadEndpoint
-	problems []Problem
+	att *dataplane.Attachment
+	key wepKey // zero: the record names no WorkloadEndpoint
 }
 
 // newLocal puts together the endpoint of the record a. stored is the stored

@@ -6,6 +6,7 @@ import (
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/labelindex"
 	"github.com/calicogo/calico/store"
 )
 
@@ -23,17 +24,19 @@ type endpointTables struct {
 	held        map[wepKey]int // how many local endpoints stand in for the stored one
 	wasHeld     keySet[wepKey] // settled
 
-	governors  *index[store.Key, dataplane.Interface] // policies × local endpoints
+	governors  *labelindex.Index[store.Key, dataplane.Interface] // policies × local endpoints
 	governedBy multimap[dataplane.Interface, store.Key]
 	governs    multimap[store.Key, dataplane.Interface]
 	inTier     multimap[string, store.Key]
 	users      multimap[string, dataplane.Interface] // by profile
 
-	members *index[dataplane.SetID, itemID] // sets in use × all endpoints
-	moving  *member                         // what the index of members is being told about
+	members *labelindex.Index[dataplane.SetID, itemID] // sets in use × all endpoints
+	moving  *member                                    // what the index of members is being told about
 
 	dirty keySet[dataplane.Interface]
 	out   map[dataplane.Interface]*dataplane.Endpoint
+
+	scratch map[string]string
 }
 
 func newEndpointTables(g *Graph) endpointTables {
@@ -43,14 +46,15 @@ func newEndpointTables(g *Graph) endpointTables {
 		locals:      map[dataplane.Interface]*local{},
 		held:        map[wepKey]int{},
 		wasHeld:     keySet[wepKey]{},
-		governors:   newIndex(g.governs),
+		governors:   labelindex.New(g.governs),
 		governedBy:  multimap[dataplane.Interface, store.Key]{},
 		governs:     multimap[store.Key, dataplane.Interface]{},
 		inTier:      multimap[string, store.Key]{},
 		users:       multimap[string, dataplane.Interface]{},
-		members:     newIndex(g.belongs),
+		members:     labelindex.New(g.belongs),
 		dirty:       keySet[dataplane.Interface]{},
 		out:         map[dataplane.Interface]*dataplane.Endpoint{},
+		scratch:     map[string]string{},
 	}
 }
 
@@ -125,10 +129,10 @@ func (g *Graph) settleLocal(iface dataplane.Interface) {
 	g.claimLocal(was, is)
 	if is == nil {
 		delete(e.locals, iface)
-		e.governors.deleteItem(iface)
+		e.governors.DeleteItem(iface)
 	} else {
 		e.locals[iface] = is
-		e.governors.setItem(iface, is.labels(), is.profiles())
+		e.governors.SetItem(iface, e.labels(is.wep), is.profiles())
 	}
 	g.move(localItem(iface), was.asMember(), is.asMember())
 }
@@ -205,11 +209,11 @@ func (g *Graph) move(id itemID, was, is *member) {
 	}
 	if was != nil && !same {
 		e.moving = was
-		e.members.deleteItem(id)
+		e.members.DeleteItem(id)
 	}
 	if is != nil {
 		e.moving = is
-		e.members.setItem(id, is.labels(), is.profiles())
+		e.members.SetItem(id, e.labels(is.wep), is.profiles())
 	}
 	e.moving = nil
 }
@@ -241,6 +245,13 @@ func (g *Graph) memberOf(item itemID) *member {
 	return &member{wep: g.weps.rows[wepKey(item)]}
 }
 
+// labels are those of ownLabels, in a map that the next call fills again.
+func (e *endpointTables) labels(w *api.WorkloadEndpoint) map[string]string {
+	clear(e.scratch)
+	ownLabels(e.scratch, w)
+	return e.scratch
+}
+
 // settleProfiles hands on the labels of profiles.
 func (g *Graph) settleProfiles() {
 	for name := range g.profiles.before {
@@ -248,8 +259,8 @@ func (g *Graph) settleProfiles() {
 		if p := g.profiles.rows[name]; p != nil {
 			labels = p.Spec.LabelsToApply
 		}
-		g.endpoints.governors.setParent(name, labels)
-		g.endpoints.members.setParent(name, labels)
+		g.endpoints.governors.SetParent(name, labels)
+		g.endpoints.members.SetParent(name, labels)
 		g.rules.dirtyProfiles.add(name)
 	}
 	g.profiles.settled()
@@ -281,12 +292,12 @@ func (g *Graph) settlePolicies() {
 			e.inTier.remove(was.tier, k)
 		}
 		if is == nil {
-			e.governors.removeSelector(k)
+			e.governors.RemoveSelector(k)
 			continue
 		}
 		e.inTier.add(is.tier, k)
 		if was == nil || was.selector.ID() != is.selector.ID() {
-			e.governors.addSelector(k, is.selector)
+			e.governors.AddSelector(k, is.selector)
 		}
 		if was != nil && !was.samePlace(is) {
 			g.dirtyGoverned(k)

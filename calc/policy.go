@@ -182,18 +182,24 @@ type tier struct {
 	action dataplane.Action
 }
 
-var builtinTiers = map[string]tier{
-	api.DefaultTier:      {api.DefaultTier, 1e6, false, dataplane.Deny},
-	api.KubeAdminTier:    {api.KubeAdminTier, 1e3, false, dataplane.Pass},
-	api.KubeBaselineTier: {api.KubeBaselineTier, 1e7, false, dataplane.Pass},
-}
+var builtinTiers = func() map[string]tier {
+	m := map[string]tier{}
+	for _, t := range api.BuiltInTiers() {
+		m[t.Name] = readTier(t.Name, t)
+	}
+	return m
+}()
 
 // tierOf reads a stored tier, or, where o is nil, gives what stands in for it.
 func tierOf(name string, o *api.Tier) tier {
+	if t, ok := builtinTiers[name]; ok && o == nil {
+		return t
+	}
+	return readTier(name, o)
+}
+
+func readTier(name string, o *api.Tier) tier {
 	if o == nil {
-		if t, ok := builtinTiers[name]; ok {
-			return t
-		}
 		return tier{name, math.Inf(1), true, dataplane.Deny}
 	}
 	t := tier{name, orderOf(o.Spec.Order), false, dataplane.Deny}

@@ -99,10 +99,10 @@ func (g *Graph) settleSets() {
 		case used && !live:
 			r.live[id] = newLiveSet(s)
 			r.touched.add(id)
-			g.endpoints.members.addSelector(id, s.selector)
+			g.endpoints.members.AddSelector(id, s.selector)
 		case !used && live:
 			delete(r.live, id)
-			g.endpoints.members.removeSelector(id)
+			g.endpoints.members.RemoveSelector(id)
 			g.delta.Sets[id] = nil
 		}
 		if r.uses[id] == 0 {
