@@ -1,5 +1,7 @@
 package api
 
+import "strings"
+
 // NetworkPolicy governs the endpoints of its namespace that it selects.
 type NetworkPolicy struct {
 	Meta `json:",inline"`
@@ -43,7 +45,8 @@ func (o *NetworkPolicy) Default() {
 
 // Validate says what is wrong with o.
 func (o *NetworkPolicy) Validate() error {
-	p := &problems{}
+	// The limits are those of Calico's schema; Kubernetes has none.
+	p := &problems{unlimited: strings.HasPrefix(o.Name, KubePolicyPrefix)}
 	p.meta(KindNetworkPolicy, &o.Meta, policyNameRule(policyName))
 	p.tierAndHints(o.Spec.Tier, o.Spec.PerformanceHints)
 	p.selector(specPath.Child("selector"), o.Spec.Selector, false)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"regexp"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -47,7 +48,7 @@ var (
 // policyNameRule accepts name and tier.name, as upstream does.
 func policyNameRule(form *regexp.Regexp) nameRule {
 	return func(s string) []string {
-		if len(s) > validation.DNS1123SubdomainMaxLength {
+		if len(strings.TrimPrefix(s, KubePolicyPrefix)) > validation.DNS1123SubdomainMaxLength {
 			return []string{validation.MaxLenError(validation.DNS1123SubdomainMaxLength)}
 		}
 		if !form.MatchString(s) {

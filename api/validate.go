@@ -16,7 +16,10 @@ import (
 )
 
 // problems gathers what is wrong with one object.
-type problems struct{ list field.ErrorList }
+type problems struct {
+	list      field.ErrorList
+	unlimited bool // lists and selectors may be of any length
+}
 
 func (p *problems) invalid(at *field.Path, value any, format string, args ...any) {
 	p.list = append(p.list, field.Invalid(at, value, fmt.Sprintf(format, args...)))
@@ -115,7 +118,7 @@ func (p *problems) between(at *field.Path, v, lo, hi int) {
 }
 
 func tooMany[T any](p *problems, at *field.Path, list []T, most int) {
-	if len(list) > most {
+	if len(list) > most && !p.unlimited {
 		p.list = append(p.list, field.TooMany(at, len(list), most))
 	}
 }
@@ -207,7 +210,7 @@ const maxSelector = 1024
 // selector checks a selector; empty is allowed. Only a rule's namespaceSelector may use
 // global().
 func (p *problems) selector(at *field.Path, s string, global bool) {
-	if len(s) > maxSelector {
+	if len(s) > maxSelector && !p.unlimited {
 		p.list = append(p.list, field.TooLong(at, s, maxSelector))
 		return
 	}

@@ -65,24 +65,31 @@ func requirement(r metav1.LabelSelectorRequirement) (string, error) {
 	if err := checkLabel(r.Key, r.Values...); err != nil {
 		return "", err
 	}
-	set := r.Operator == metav1.LabelSelectorOpIn || r.Operator == metav1.LabelSelectorOpNotIn
-	switch {
-	case set && len(r.Values) == 0:
-		return "", fmt.Errorf("operator %s needs values", r.Operator)
-	case !set && len(r.Values) > 0:
-		return "", fmt.Errorf("operator %s takes no values", r.Operator)
-	}
 	switch r.Operator {
 	case metav1.LabelSelectorOpIn:
-		return fmt.Sprintf("%s in { '%s' }", r.Key, strings.Join(r.Values, "', '")), nil
+		return set(r, "in")
 	case metav1.LabelSelectorOpNotIn:
-		return fmt.Sprintf("%s not in { '%s' }", r.Key, strings.Join(r.Values, "', '")), nil
+		return set(r, "not in")
 	case metav1.LabelSelectorOpExists:
-		return fmt.Sprintf("has(%s)", r.Key), nil
+		return presence(r, "has")
 	case metav1.LabelSelectorOpDoesNotExist:
-		return fmt.Sprintf("!has(%s)", r.Key), nil
+		return presence(r, "!has")
 	}
 	return "", fmt.Errorf("operator %q: must be In, NotIn, Exists or DoesNotExist", r.Operator)
+}
+
+func set(r metav1.LabelSelectorRequirement, word string) (string, error) {
+	if len(r.Values) == 0 {
+		return "", fmt.Errorf("operator %s needs values", r.Operator)
+	}
+	return fmt.Sprintf("%s %s { '%s' }", r.Key, word, strings.Join(r.Values, "', '")), nil
+}
+
+func presence(r metav1.LabelSelectorRequirement, word string) (string, error) {
+	if len(r.Values) > 0 {
+		return "", fmt.Errorf("operator %s takes no values", r.Operator)
+	}
+	return fmt.Sprintf("%s(%s)", word, r.Key), nil
 }
 
 // checkLabel holds labels to Kubernetes' rules. Nothing that could leave a quoted string
