@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/calicogo/calico/dataplane"
@@ -79,7 +81,7 @@ func problems(name string, r result) []Problem {
 		return []Problem{{Part: name, Message: r.err.Error()}}
 	}
 	var ps []Problem
-	for _, k := range slices.Sorted(keys(r.failed)) {
+	for _, k := range slices.Sorted(maps.Keys(r.failed)) {
 		ps = append(ps, Problem{Part: name, Message: r.failed[k].Error()})
 	}
 	return ps
@@ -141,7 +143,7 @@ func (s *Status) holds(seq uint64, at *dataplane.Attachment) error {
 		return errors.New("the kernel is being brought up to date")
 	}
 	for _, a := range at.Addrs {
-		if err := s.failed[reconcile.Name(hostPrefix(a))]; err != nil {
+		if err := s.failed[reconcile.Name(netip.PrefixFrom(a, a.BitLen()))]; err != nil {
 			return err
 		}
 	}

@@ -96,11 +96,14 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 		return nil, err
 	}
 	r.onClose(r.net.Close)
+	if err := netlink.EnableForwarding(netlink.Current); err != nil {
+		return nil, err
+	}
 	if r.store, err = etcd.Open(ctx, cfg.Datastore); err != nil {
 		return nil, err
 	}
 	r.onClose(func() { r.store.Close() })
-	drivers, closeDrivers, err := felix.KernelDrivers(r.net, log)
+	drivers, closeDrivers, err := felix.KernelDrivers(netlink.Current, r.net, log)
 	if err != nil {
 		return nil, err
 	}

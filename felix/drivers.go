@@ -1,0 +1,28 @@
+package felix
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/nft"
+	"github.com/calicogo/calico/route"
+	"github.com/calicogo/calico/tunnel"
+)
+
+// KernelDrivers returns the drivers of the namespace of descriptor ns, or
+// netlink.Current, in the order in which they are synced: rules before the tunnels that
+// carry packets, and tunnels before the routes that use them. h is a Handle of the same
+// namespace. close frees what they hold; what they put into the kernel stays.
+func KernelDrivers(ns int, h *netlink.Handle, log *slog.Logger) (drivers []Driver, close func(), err error) {
+	rules, err := nft.New(ns, nft.Config{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("nftables: %w", err)
+	}
+	drivers = []Driver{
+		{Name: "nftables", Driver: rules},
+		{Name: "tunnels", Driver: tunnel.New(h, tunnel.Config{Log: log})},
+		{Name: "routes", Driver: route.New(h)},
+	}
+	return drivers, func() { rules.Close() }, nil
+}
