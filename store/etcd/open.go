@@ -12,6 +12,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/grpclog"
 )
 
@@ -23,6 +25,19 @@ func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io
 const (
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
+)
+
+// reconnect has gRPC try again soon, and retries have the client give up soon enough to
+// tell the reason: left to themselves they wait for minutes, or for the caller's time to
+// be over.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
+}
+
+const (
+	retries   = 10
+	retryWait = 50 * time.Millisecond
 )
 
 // Open connects to etcd and has it answer once, within c.DialTimeout. Its error is
@@ -55,6 +70,8 @@ func (s *Store) hello(ctx context.Context, c Config) error {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: s.tls, Username: c.Username, Password: c.Password, Context: life,
 		DialTimeout: c.DialTimeout, DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: keepaliveTimeout,
+		DialOptions:     []grpc.DialOption{grpc.WithConnectParams(reconnect)},
+		MaxUnaryRetries: retries, BackoffWaitBetween: retryWait,
 		Logger: zap.NewNop(),
 	})
 	if err != nil {

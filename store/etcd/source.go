@@ -116,19 +116,24 @@ func (f *follower) check(ctx context.Context) error {
 	return f.admit(r.Header.ClusterId, r.Header.Revision)
 }
 
-// admit refuses a server whose contents are older than what was handed on, and notices
-// when it is a cluster with another history.
+// admit refuses a server whose contents are older than what was handed on. If it lags
+// behind, another attempt will do. If etcd was restored from a backup or replaced, it is
+// refused until its revisions have overtaken ours, and nothing that we have seen counts.
 func (f *follower) admit(cluster uint64, rev store.Revision) error {
+	replaced := f.cluster != 0 && cluster != f.cluster
+	if rev >= f.rev && !replaced {
+		f.cluster = cluster
+		return nil
+	}
+	f.lost = true
+	for k := range f.seen {
+		f.seen[k] = 0 // the same revision need not be the same value
+	}
 	if rev < f.rev {
 		return fmt.Errorf("etcd: %w: it is at revision %d, older than revision %d that was read before; was it restored from a backup?", store.ErrUnavailable, rev, f.rev)
 	}
-	if f.cluster != 0 && cluster != f.cluster {
-		f.lost = true
-		f.cluster = cluster
-		return fmt.Errorf("etcd: it is another cluster now (ID %x); reading everything again", cluster)
-	}
 	f.cluster = cluster
-	return nil
+	return fmt.Errorf("etcd: it is another cluster now (ID %x); reading everything again", cluster)
 }
 
 // list reads everything and hands on what is not as it was. The first snapshot is given
@@ -142,8 +147,8 @@ func (f *follower) list(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if p.rev < f.rev {
-			return f.admit(p.cluster, p.rev)
+		if err := f.admit(p.cluster, p.rev); err != nil {
+			return err
 		}
 		for _, kv := range page {
 			c := f.codecAt(string(kv.Key))
@@ -163,7 +168,7 @@ func (f *follower) list(ctx context.Context) error {
 			delete(f.seen, k)
 		}
 	}
-	f.lost, f.cluster = false, p.cluster
+	f.lost = false
 	f.say(events, p.rev)
 	return nil
 }

@@ -4,12 +4,14 @@ package etcdtest
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -31,18 +33,32 @@ type Server struct {
 
 	t    testing.TB
 	dir  string
+	tls  *TLS
+	age  int         // how often it was replaced
 	etcd *embed.Etcd // nil while it is stopped
 }
 
 // StartServer runs an empty etcd until the test ends.
 func StartServer(t testing.TB) *Server {
 	t.Helper()
+	return start(t, "unix", nil)
+}
+
+// StartTLS is StartServer for an etcd that uses TLS and asks its clients for
+// certificates. Its Endpoint has the form unixs:///PATH.
+func StartTLS(t testing.TB, files TLS) *Server {
+	t.Helper()
+	return start(t, "unixs", &files)
+}
+
+func start(t testing.TB, scheme string, files *TLS) *Server {
+	t.Helper()
 	// Not t.TempDir: the path of a Unix socket has at most 107 bytes.
 	dir, err := os.MkdirTemp("", "etcd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{t: t, dir: dir, Endpoint: "unix://" + filepath.Join(dir, "client")}
+	s := &Server{t: t, dir: dir, tls: files, Endpoint: scheme + "://" + filepath.Join(dir, "client")}
 	t.Cleanup(func() {
 		s.Stop()
 		os.RemoveAll(dir)
@@ -72,12 +88,19 @@ func (s *Server) Restart() {
 func (s *Server) config() *embed.Config {
 	c := embed.NewConfig()
 	c.Name = "test"
+	c.InitialClusterToken = fmt.Sprint("test-", s.age)
 	c.Dir = filepath.Join(s.dir, "data")
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	c.UnsafeNoFsync = true // the data need not outlive the machine
 	c.TickMs, c.ElectionMs = 20, 200
 	client := url.URL{Scheme: "unix", Path: filepath.Join(s.dir, "client")}
 	peer := url.URL{Scheme: "unix", Path: filepath.Join(s.dir, "peer")}
+	if s.tls != nil {
+		client.Scheme = "unixs"
+		c.ClientTLSInfo = transport.TLSInfo{
+			CertFile: s.tls.CertFile, KeyFile: s.tls.KeyFile, TrustedCAFile: s.tls.CAFile, ClientCertAuth: true,
+		}
+	}
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
@@ -92,11 +115,14 @@ func (s *Server) Stop() {
 	}
 }
 
-// Wipe stops etcd, drops its data and starts it as another cluster, with revisions from
-// the beginning.
-func (s *Server) Wipe() {
+// Wipe stops etcd, drops its data and starts it empty, with revisions from the
+// beginning: as the same cluster, as after a restored backup, or as another.
+func (s *Server) Wipe(another bool) {
 	s.t.Helper()
 	s.Stop()
+	if another {
+		s.age++
+	}
 	if err := os.RemoveAll(filepath.Join(s.dir, "data")); err != nil {
 		s.t.Fatal(err)
 	}
