@@ -62,8 +62,8 @@ func (p *Protocol) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes a number as a number.
 func (p Protocol) MarshalJSON() ([]byte, error) {
-	if _, err := strconv.ParseUint(string(p), 10, 8); err == nil {
-		return []byte(p), nil
+	if n, err := strconv.ParseUint(string(p), 10, 8); err == nil {
+		return strconv.AppendUint(nil, n, 10), nil // not as it was written: 007 is no JSON
 	}
 	return json.Marshal(string(p))
 }
