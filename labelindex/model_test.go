@@ -149,7 +149,34 @@ func (r *rig) check(what string) {
 	if s := r.index.Stats(); s.Items != len(r.model.items) || s.Selectors != len(r.model.selectors) || s.Classes > s.Items {
 		r.t.Fatalf("after %s: %+v with %d items and %d selectors", what, s, len(r.model.items), len(r.model.selectors))
 	}
+	r.checkSeats(what)
 	clear(r.seen)
+}
+
+// checkSeats checks that everybody sits where they think they do, and the counts.
+func (r *rig) checkSeats(what string) {
+	r.t.Helper()
+	for _, l := range r.index.labels {
+		sum := 0
+		for _, v := range l.values {
+			sum += len(v.classes)
+			for pos, s := range v.classes {
+				if at := s.who.slots[s.slot]; at.value != v || at.pos != pos {
+					r.t.Fatalf("after %s: a class of %s=%s is astray", what, v.name, v.text)
+				}
+			}
+		}
+		if sum != l.classes {
+			r.t.Fatalf("after %s: label %s counts %d classes, has %d", what, l.name, l.classes, sum)
+		}
+	}
+	for _, e := range r.index.selectors {
+		for i := range e.files {
+			if f := &e.files[i]; (*r.index.roster(f))[f.pos] != (seat[*entry[string, int]]{e, i}) {
+				r.t.Fatalf("after %s: selector %s is astray", what, e.sel)
+			}
+		}
+	}
 }
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
@@ -241,7 +268,7 @@ func TestRandom(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(*seed, uint64(round)))
 		r := newRig(t)
 		r.index.hashMask = mask
-		for range 3000 {
+		for range 1500 {
 			r.check(r.step(rnd))
 		}
 		r.dismantle(rnd)

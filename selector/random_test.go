@@ -127,7 +127,7 @@ func randomLabels(r *rand.Rand) Map {
 func TestRandom(t *testing.T) {
 	t.Logf("-seed %d", *seed)
 	r := rand.New(rand.NewPCG(*seed, 0))
-	for range 5000 {
+	for range 1500 {
 		p, q := randomPlain(r, 3), randomPlain(r, 1)
 		s, other := mustParse(t, p.text), mustParse(t, q.text)
 		checkStable(t, s)
