@@ -174,7 +174,7 @@ func (p *pair) meddle() {
 
 func TestSequenceConverges(t *testing.T) {
 	ctx := context.Background()
-	seeds(t, 3000, func(t *testing.T, r *rand.Rand) {
+	seeds(t, 1500, func(t *testing.T, r *rand.Rand) {
 		p := newPair(r)
 		for range 20 {
 			p.step()

@@ -227,8 +227,14 @@ func TestPing(t *testing.T) {
 	// Without its forwarding entry nothing gets through; a resync brings it back.
 	l := a.get(dataplane.DeviceVXLAN)
 	must(t, a.h.NeighDel(&vnl.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, Flags: unix.NTF_SELF, IP: netlink.IP(b.underlay(4)), HardwareAddr: mustMAC(t, b.mac(4))}))
-	if err := ping(a, b, dataplane.IPv4); err == nil {
-		t.Error("a ping went through without a forwarding entry")
+	dropped := func() uint64 { return a.get(dataplane.DeviceVXLAN).Attrs().Statistics.TxDropped }
+	before := dropped()
+	c, err := a.listen(dataplane.IPv4)
+	must(t, err)
+	_, err = c.WriteTo([]byte("lost"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.inner(4), 7)))
+	must(t, errors.Join(err, c.Close()))
+	if dropped() == before {
+		t.Error("a packet without a forwarding entry was not dropped")
 	}
 	a.d.Resync()
 	a.sync()
@@ -254,17 +260,24 @@ func (x *node) route(f dataplane.Family, o *node) {
 	}))
 }
 
+// listen opens a UDP socket on port 7 of the node's tunnel address.
+func (x *node) listen(f dataplane.Family) (c net.PacketConn, err error) {
+	err = netlink.Do(x.ns, func() (err error) {
+		c, err = net.ListenPacket("udp", netip.AddrPortFrom(x.inner(f), 7).String())
+		return err
+	})
+	return c, err
+}
+
 // ping sends a datagram from a to b's tunnel address and waits for its echo.
 func ping(a, b *node, f dataplane.Family) error {
-	var server, client net.PacketConn
-	listen := func(x *node, c *net.PacketConn) error {
-		return netlink.Do(x.ns, func() (err error) {
-			*c, err = net.ListenPacket("udp", netip.AddrPortFrom(x.inner(f), 7).String())
-			return err
-		})
-	}
-	if err := errors.Join(listen(b, &server), listen(a, &client)); err != nil {
+	server, err := b.listen(f)
+	if err != nil {
 		return err
+	}
+	client, err := a.listen(f)
+	if err != nil {
+		return errors.Join(err, server.Close())
 	}
 	defer client.Close()
 	done := make(chan struct{})
@@ -280,7 +293,7 @@ func ping(a, b *node, f dataplane.Family) error {
 		}
 	}()
 	defer func() { server.Close(); <-done }()
-	client.SetDeadline(time.Now().Add(time.Second))
+	client.SetDeadline(time.Now().Add(10 * time.Second))
 	msg := make([]byte, 1300)
 	if _, err := client.WriteTo(msg, net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.inner(f), 7))); err != nil {
 		return err
@@ -438,6 +451,22 @@ func TestUnderlayMoves(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	x.get(dataplane.DeviceVXLAN)
+}
+
+// A node whose address is on the loopback interface lets the routes choose the device.
+func TestUnderlayOnLoopback(t *testing.T) {
+	x := single(t)
+	x.addr("lo", "10.9.9.9/32")
+	tun := x.tunnel(dataplane.IPv4)
+	tun.Underlay = adr("10.9.9.9")
+	d := dataplane.NewDelta()
+	d.Tunnels[dataplane.DeviceVXLAN] = tun
+	x.d.Update(d)
+	x.sync()
+	if got := x.state(); !strings.Contains(got, "local 10.9.9.9 parent 0 learning false mtu 1450") {
+		t.Errorf("got\n%s", got)
+	}
+	x.quiet()
 }
 
 func TestIPIPDoesNotDisturbVXLAN(t *testing.T) {
