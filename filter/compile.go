@@ -27,10 +27,26 @@ func (c *context) compile(s *dataplane.State) *Program {
 	for name, pc := range c.policies {
 		p.Chains[name] = c.policy(s.Policies[pc.id], pc.ingress)
 	}
-	for name, src := range c.sets {
-		p.Sets[name] = &Set{Kind: src.kind, Elements: src.contents(s, c.family)}
+	for _, ch := range p.Chains {
+		for _, name := range ch.setRefs() {
+			if src, ok := c.sets[name]; ok && p.Sets[name] == nil {
+				p.Sets[name] = &Set{Kind: src.kind, Elements: src.contents(s, c.family)}
+			}
+		}
 	}
 	return p
+}
+
+// setRefs returns the names of the sets that the chain refers to.
+func (ch *Chain) setRefs() (out []string) {
+	for _, r := range ch.Rules {
+		for _, m := range r.Match {
+			if ref, ok := m.Value.(SetRef); ok {
+				out = append(out, string(ref))
+			}
+		}
+	}
+	return out
 }
 
 func (c *context) compileEndpoint(p *Program, ep *dataplane.Endpoint) {

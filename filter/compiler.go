@@ -121,7 +121,9 @@ func (c *Compiler) everything() (*Changes, error) {
 		c.count(chain, +1)
 	}
 	for name, src := range ctx.sets {
-		c.follow(name, src)
+		if next.Sets[name] != nil {
+			c.follow(name, src)
+		}
 	}
 	c.clean()
 	return ch, nil
@@ -170,11 +172,9 @@ func (c *Compiler) count(chain *Chain, n int) {
 		if r.Verdict == Jump || r.Verdict == Goto {
 			add(r.Target)
 		}
-		for _, m := range r.Match {
-			if ref, ok := m.Value.(SetRef); ok {
-				add(string(ref))
-			}
-		}
+	}
+	for _, name := range chain.setRefs() {
+		add(name)
 	}
 }
 
@@ -282,6 +282,7 @@ func (c *Compiler) policyChains(ch *Changes) {
 		default:
 			c.put(ch, name, nil)
 			delete(c.ctx.policies, name)
+			delete(c.refs, name)
 		}
 	}
 }

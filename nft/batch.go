@@ -1,0 +1,290 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	mdl "github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/filter"
+)
+
+// tableName is the name of our table in both families.
+const tableName = "calico"
+
+// batch gathers one transaction. The first error sticks.
+type batch struct {
+	enc    *encoder
+	conn   *nftables.Conn
+	table  *nftables.Table
+	labels []label // of the messages, in order
+	setID  uint32
+	msgs   []mdl.Message
+	err    error
+}
+
+// label says what a message is about, for the error if the kernel refuses it.
+type label struct {
+	verb, kind, name string
+	rule             int
+	exprs            []expr.Any
+}
+
+func newBatch(enc *encoder) *batch {
+	b := &batch{enc: enc}
+	b.table = &nftables.Table{Name: tableName, Family: nftables.TableFamily(enc.afFamily())}
+	b.conn, b.err = nftables.New(nftables.WithTestDial(func(req []mdl.Message) ([]mdl.Message, error) {
+		if len(req) > 2 {
+			b.msgs = slices.Clone(req[1 : len(req)-1]) // without begin and end, which are ours to send
+		}
+		return nil, unix.ENOBUFS // the one answer that ends Flush at once
+	}))
+	return b
+}
+
+func (b *batch) note(verb, kind, name string) {
+	b.labels = append(b.labels, label{verb: verb, kind: kind, name: name})
+}
+
+func (b *batch) fail(err error) {
+	if b.err == nil && err != nil {
+		b.err = err
+	}
+}
+
+// messages returns the encoded transaction.
+func (b *batch) messages() ([]mdl.Message, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	if err := b.conn.Flush(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	if len(b.msgs) != len(b.labels) {
+		return nil, fmt.Errorf("encode: %d messages for %d objects", len(b.msgs), len(b.labels))
+	}
+	return b.msgs, nil
+}
+
+// clearTable removes the table and makes it anew, empty.
+func (b *batch) clearTable() {
+	b.note("find", "table", tableName)
+	b.conn.AddTable(b.table)
+	b.note("delete", "table", tableName)
+	b.conn.DelTable(b.table)
+	b.note("add", "table", tableName)
+	b.conn.AddTable(b.table)
+}
+
+// apply adds what makes the changes, in the order in which one thing needs another.
+func (b *batch) apply(ch *filter.Changes) {
+	for _, name := range sorted(ch.Sets) {
+		b.newSet(name, ch.Sets[name])
+	}
+	for _, name := range sorted(ch.Maps) {
+		b.newMap(name, ch.Maps[name])
+	}
+	chains := sorted(ch.Chains)
+	for _, name := range chains {
+		b.newChain(name, ch.Chains[name])
+	}
+	for _, name := range sorted(ch.Sets) {
+		b.changeSet(name, ch.Sets[name])
+	}
+	for _, name := range sorted(ch.Maps) {
+		b.changeMap(name, ch.Maps[name])
+	}
+	for _, name := range chains {
+		b.rules(name, ch.Chains[name])
+	}
+	for _, name := range chains {
+		if ch.Chains[name] == nil {
+			b.note("delete", "chain", name)
+			b.conn.DelChain(&nftables.Chain{Name: name, Table: b.table})
+		}
+	}
+	b.deleteSets(ch)
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func (b *batch) newSet(name string, sc *filter.SetChange) {
+	if sc.New {
+		b.addSet("set", b.enc.set(name, sc.Kind))
+	}
+}
+
+func (b *batch) newMap(name string, mc *filter.MapChange) {
+	b.enc.maps[name] = mc.Field
+	if mc.New {
+		b.addSet("map", b.enc.vmap(name))
+	}
+}
+
+func (b *batch) addSet(kind string, s *nftables.Set) {
+	b.setID++
+	s.Table, s.ID = b.table, b.setID // an id of our own: the library's counter is not safe in parallel
+	b.note("add", kind, s.Name)
+	b.fail(b.conn.AddSet(s, nil))
+}
+
+// newChain makes the chain, or empties the one there is.
+func (b *batch) newChain(name string, ch *filter.Chain) {
+	c := &nftables.Chain{Name: name, Table: b.table}
+	if ch != nil {
+		if ch.Base != nil {
+			base(c, ch.Base)
+		}
+		b.note("add", "chain", name)
+		b.conn.AddChain(c)
+	}
+	b.note("empty", "chain", name)
+	b.conn.FlushChain(c)
+}
+
+func base(c *nftables.Chain, x *filter.Base) {
+	hook, prio, policy := nftables.ChainHook(hooknum(x.Hook)), nftables.ChainPriority(x.Priority), nftables.ChainPolicyAccept
+	c.Hooknum, c.Priority, c.Policy = &hook, &prio, &policy
+	c.Type = nftables.ChainTypeFilter
+	if x.Table == filter.NATTable {
+		c.Type = nftables.ChainTypeNAT
+	}
+}
+
+func hooknum(h filter.Hook) uint32 {
+	return map[filter.Hook]uint32{
+		filter.Prerouting: unix.NF_INET_PRE_ROUTING, filter.Input: unix.NF_INET_LOCAL_IN, filter.Forward: unix.NF_INET_FORWARD,
+		filter.Output: unix.NF_INET_LOCAL_OUT, filter.Postrouting: unix.NF_INET_POST_ROUTING,
+	}[h]
+}
+
+func (b *batch) changeSet(name string, sc *filter.SetChange) {
+	if sc.Gone {
+		return
+	}
+	expand := func(xs []filter.Element) (out []nftables.SetElement) {
+		for _, x := range xs {
+			out = append(out, elements(sc.Kind, x)...)
+		}
+		return out
+	}
+	b.change("set", b.enc.set(name, sc.Kind), expand(sc.Remove), expand(sc.Add))
+}
+
+func (b *batch) changeMap(name string, mc *filter.MapChange) {
+	expand := func(m map[string]string) (out []nftables.SetElement) {
+		for _, iface := range sorted(m) {
+			out = append(out, jump(iface, m[iface]))
+		}
+		return out
+	}
+	b.change("map", b.enc.vmap(name), expand(mc.Remove), expand(mc.Add))
+}
+
+// change removes before it adds: a prefix may take the place of one that it overlaps.
+func (b *batch) change(kind string, s *nftables.Set, remove, add []nftables.SetElement) {
+	s.Table = b.table
+	b.fail(chunks(remove, func(part []nftables.SetElement) error {
+		b.note("remove from", kind, s.Name)
+		return b.conn.SetDeleteElements(s, part)
+	}))
+	b.fail(chunks(add, func(part []nftables.SetElement) error {
+		b.note("add to", kind, s.Name)
+		return b.conn.SetAddElements(s, part)
+	}))
+}
+
+func (b *batch) rules(name string, ch *filter.Chain) {
+	if ch == nil {
+		return
+	}
+	chain := &nftables.Chain{Name: name, Table: b.table}
+	for i, r := range ch.Rules {
+		x, err := b.enc.rule(r)
+		if err != nil {
+			b.fail(fmt.Errorf("chain %s, rule %d: %w", name, i, err))
+			return
+		}
+		b.labels = append(b.labels, label{verb: "add", kind: "rule", name: name, rule: i, exprs: x.exprs})
+		b.conn.AddRule(&nftables.Rule{
+			Table: b.table, Chain: chain, Exprs: x.exprs,
+			UserData: userdata.AppendString(nil, userdata.TypeComment, hashPrefix+x.hash),
+		})
+	}
+}
+
+const hashPrefix = "cali:"
+
+func (b *batch) deleteSets(ch *filter.Changes) {
+	for _, name := range sorted(ch.Sets) {
+		if ch.Sets[name].Gone {
+			b.note("delete", "set", name)
+			b.conn.DelSet(&nftables.Set{Name: name, Table: b.table})
+		}
+	}
+	for _, name := range sorted(ch.Maps) {
+		if ch.Maps[name].Gone {
+			b.note("delete", "map", name)
+			b.conn.DelSet(&nftables.Set{Name: name, Table: b.table})
+		}
+	}
+}
+
+// explain says which object of the transaction the kernel refused.
+func (b *batch) explain(err error) error {
+	var r *refusal
+	if !errors.As(err, &r) || r.index < 0 {
+		return err
+	}
+	l := b.labels[r.index]
+	if l.kind != "rule" {
+		return fmt.Errorf("%s %s %s: %w%s", l.verb, l.kind, l.name, err, lacks(r.errno, b.enc, l))
+	}
+	return fmt.Errorf("add rule %d of chain %s: %w%s", l.rule, l.name, err, lacks(r.errno, b.enc, l))
+}
+
+// lacks names what the kernel may lack, where its error says that it does not know
+// something.
+func lacks(errno unix.Errno, enc *encoder, l label) string {
+	if errno != unix.ENOENT && errno != unix.EOPNOTSUPP && errno != unix.EAFNOSUPPORT {
+		return ""
+	}
+	if l.kind == "table" {
+		return fmt.Sprintf("; the kernel may lack nftables for %v (CONFIG_NF_TABLES_IPV%d)", enc.family, enc.family)
+	}
+	var mods []string
+	for _, x := range l.exprs {
+		if m := module(x, enc); m != "" && !slices.Contains(mods, m) {
+			mods = append(mods, m)
+		}
+	}
+	if len(mods) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; the kernel may lack a module that the rule needs: %v", mods)
+}
+
+// module is the kernel module that an expression needs beyond nf_tables itself.
+func module(x expr.Any, enc *encoder) string {
+	switch x.(type) {
+	case *expr.Ct, *expr.Notrack:
+		return "nft_ct"
+	case *expr.Log:
+		return "nft_log"
+	case *expr.Fib:
+		return fmt.Sprintf("nft_fib_ipv%d", enc.family)
+	case *expr.Masq:
+		return "nft_masq"
+	case *expr.NAT:
+		return "nft_nat"
+	case *expr.Reject:
+		return "nft_reject"
+	}
+	return ""
+}

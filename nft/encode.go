@@ -1,0 +1,318 @@
+package nft
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+)
+
+// Registers. A field takes as many of 4 bytes as it needs; 1 names the first four.
+const (
+	reg1       = unix.NFT_REG_1
+	firstReg32 = unix.NFT_REG32_00
+)
+
+// encoder makes rules of one family.
+type encoder struct {
+	family dataplane.Family
+	group  uint16                  // of NFLOG; 0: the kernel's log
+	maps   map[string]filter.Field // the keys of the program's maps
+}
+
+// afFamily is the family as netfilter's protocol number.
+func (e *encoder) afFamily() byte {
+	if e.family == dataplane.IPv4 {
+		return unix.NFPROTO_IPV4
+	}
+	return unix.NFPROTO_IPV6
+}
+
+// encoded is a rule in the kernel's terms.
+type encoded struct {
+	exprs []expr.Any
+	hash  string // of exprs, in 16 letters
+}
+
+func (e *encoder) rule(r filter.Rule) (encoded, error) {
+	var out encoded
+	for _, m := range r.Match {
+		x, err := e.match(m)
+		if err != nil {
+			return out, err
+		}
+		out.exprs = append(out.exprs, x...)
+	}
+	for _, a := range r.Actions {
+		x, err := e.action(a)
+		if err != nil {
+			return out, err
+		}
+		out.exprs = append(out.exprs, x...)
+	}
+	x, err := e.verdict(r)
+	if err != nil {
+		return out, err
+	}
+	out.exprs = append(out.exprs, x...)
+	sum := sha256.New()
+	for _, x := range out.exprs {
+		b, err := expr.Marshal(e.afFamily(), x)
+		if err != nil {
+			return out, err
+		}
+		sum.Write(b)
+	}
+	out.hash = base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:12])
+	return out, nil
+}
+
+func (e *encoder) match(m filter.Match) ([]expr.Any, error) {
+	cmp := expr.CmpOpEq
+	if m.Not {
+		cmp = expr.CmpOpNeq
+	}
+	switch v := m.Value.(type) {
+	case filter.SetRef:
+		x, err := e.key(m.Field)
+		return append(x, &expr.Lookup{SourceRegister: reg1, SetName: string(v), Invert: m.Not}), err
+	case filter.Prefix:
+		return e.prefix(m.Field, v.Prefix, cmp)
+	case filter.Number:
+		return []expr.Any{loadProtocol(reg1), compare(cmp, byte(v))}, nil
+	case filter.Ports:
+		x, err := e.key(m.Field)
+		if v.Min == v.Max {
+			return append(x, compare(cmp, be16(v.Min)...)), err
+		}
+		return append(x, &expr.Range{Op: cmp, Register: reg1, FromData: be16(v.Min), ToData: be16(v.Max)}), err
+	case filter.Type:
+		return icmp(v, cmp), nil
+	case filter.Iface:
+		return e.iface(m.Field, v, cmp)
+	case filter.Bits:
+		load := &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}
+		return append([]expr.Any{load}, masked(v.Mask, v.Value, cmp)...), nil
+	case filter.Conns:
+		load := &expr.Ct{Key: expr.CtKeySTATE, Register: reg1}
+		if m.Not {
+			return append([]expr.Any{load}, masked(conns(v), 0, expr.CmpOpEq)...), nil
+		}
+		return append([]expr.Any{load}, masked(conns(v), 0, expr.CmpOpNeq)...), nil
+	case nil:
+		if m.Field == filter.SrcLocal {
+			fib := &expr.Fib{Register: reg1, ResultADDRTYPE: true, FlagSADDR: true}
+			return []expr.Any{fib, compare(cmp, ne32(unix.RTN_LOCAL)...)}, nil
+		}
+	}
+	return nil, fmt.Errorf("no encoding of a match of field %d with %T", m.Field, m.Value)
+}
+
+func compare(op expr.CmpOp, data ...byte) expr.Any {
+	return &expr.Cmp{Op: op, Register: reg1, Data: data}
+}
+
+// masked compares the bits of register 1 within mask.
+func masked(mask, value uint32, op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: ne32(mask), Xor: ne32(0)},
+		compare(op, ne32(value)...),
+	}
+}
+
+// conns is the kernel's bits of ct state.
+func conns(v filter.Conns) (bits uint32) {
+	kernel := map[dataplane.Conn]uint32{
+		dataplane.ConnNew:         expr.CtStateBitNEW,
+		dataplane.ConnEstablished: expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED,
+		dataplane.ConnInvalid:     expr.CtStateBitINVALID,
+		dataplane.ConnUntracked:   expr.CtStateBitUNTRACKED,
+	}
+	for c, b := range kernel {
+		if v&(1<<c) != 0 {
+			bits |= b
+		}
+	}
+	return bits
+}
+
+// key loads the field's value as sets have it, from register 1 on.
+func (e *encoder) key(f filter.Field) ([]expr.Any, error) {
+	next := uint32(firstReg32 + e.family.Bits()/32) // the register after an address
+	switch f {
+	case filter.SrcAddr, filter.DstAddr:
+		return []expr.Any{e.loadAddr(f, reg1, e.family.Bits()/8)}, nil
+	case filter.SrcPort:
+		return []expr.Any{loadPort(0, reg1)}, nil
+	case filter.DstPort:
+		return []expr.Any{loadPort(2, reg1)}, nil
+	case filter.SrcTriple:
+		return []expr.Any{e.loadAddr(filter.SrcAddr, reg1, e.family.Bits()/8), loadProtocol(next), loadPort(0, next+1)}, nil
+	case filter.DstTriple:
+		return []expr.Any{e.loadAddr(filter.DstAddr, reg1, e.family.Bits()/8), loadProtocol(next), loadPort(2, next+1)}, nil
+	case filter.InIface:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1}}, nil
+	case filter.OutIface:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg1}}, nil
+	case filter.InIfaceSrc:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},
+			e.loadAddr(filter.SrcAddr, firstReg32+ifNameLen/4, e.family.Bits()/8),
+		}, nil
+	}
+	return nil, fmt.Errorf("no encoding of field %d as a key", f)
+}
+
+func (e *encoder) loadAddr(f filter.Field, reg uint32, n int) expr.Any {
+	offset := map[dataplane.Family][2]uint32{dataplane.IPv4: {12, 16}, dataplane.IPv6: {8, 24}}[e.family]
+	at := offset[0]
+	if f == filter.DstAddr {
+		at = offset[1]
+	}
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: at, Len: uint32(n)}
+}
+
+func loadProtocol(reg uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg} }
+
+func loadPort(offset, reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2}
+}
+
+func (e *encoder) prefix(f filter.Field, p netip.Prefix, op expr.CmpOp) ([]expr.Any, error) {
+	if (f != filter.SrcAddr && f != filter.DstAddr) || dataplane.FamilyOf(p.Addr()) != e.family {
+		return nil, fmt.Errorf("no encoding of field %d with prefix %v in %v", f, p, e.family)
+	}
+	n := e.family.Bits() / 8
+	out := []expr.Any{e.loadAddr(f, reg1, n)}
+	if !p.IsSingleIP() {
+		out = append(out, &expr.Bitwise{
+			SourceRegister: reg1, DestRegister: reg1, Len: uint32(n), Mask: maskOf(p.Bits(), n), Xor: make([]byte, n),
+		})
+	}
+	return append(out, compare(op, p.Masked().Addr().AsSlice()...)), nil
+}
+
+func maskOf(bits, n int) []byte {
+	mask := make([]byte, n)
+	for i := range bits {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return mask
+}
+
+func icmp(v filter.Type, op expr.CmpOp) []expr.Any {
+	data := []byte{v.Type}
+	if v.HasCode {
+		data = append(data, v.Code)
+	}
+	load := &expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Len: uint32(len(data))}
+	return []expr.Any{load, compare(op, data...)}
+}
+
+const ifNameLen = 16
+
+func ifName(s string) []byte {
+	b := make([]byte, ifNameLen)
+	copy(b, s)
+	return b
+}
+
+func (e *encoder) iface(f filter.Field, v filter.Iface, op expr.CmpOp) ([]expr.Any, error) {
+	x, err := e.key(f)
+	if v.Prefix {
+		return append(x, compare(op, []byte(v.Name)...)), err
+	}
+	return append(x, compare(op, ifName(v.Name)...)), err
+}
+
+func (e *encoder) action(a filter.Action) ([]expr.Any, error) {
+	switch a := a.(type) {
+	case filter.Log:
+		return []expr.Any{e.log(a)}, nil
+	case filter.Count:
+		return []expr.Any{&expr.Counter{}}, nil
+	case filter.SetMark:
+		return setBits(&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg1}, filter.Bits(a)), nil
+	case filter.SetCtMark:
+		return setBits(&expr.Ct{Key: expr.CtKeyMARK, Register: reg1},
+			&expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: reg1}, filter.Bits(a)), nil
+	case filter.Notrack:
+		return []expr.Any{&expr.Notrack{}}, nil
+	case filter.Masquerade:
+		return []expr.Any{&expr.Masq{FullyRandom: true}}, nil
+	case filter.SNAT:
+		return e.nat(expr.NATTypeSourceNAT, a.Addr, 0), nil
+	case filter.DNAT:
+		return e.nat(expr.NATTypeDestNAT, a.Addr, a.Port), nil
+	}
+	return nil, fmt.Errorf("no encoding of action %T", a)
+}
+
+func (e *encoder) log(a filter.Log) expr.Any {
+	x := &expr.Log{Key: 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_LEVEL, Level: expr.LogLevelNotice, Data: []byte(a.Prefix)}
+	if e.group != 0 {
+		x = &expr.Log{Key: 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_GROUP, Group: e.group, Data: []byte(a.Prefix)}
+	}
+	return x
+}
+
+// setBits loads, changes the bits within the mask, and stores.
+func setBits(load, store expr.Any, b filter.Bits) []expr.Any {
+	return []expr.Any{
+		load,
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: ne32(^b.Mask), Xor: ne32(b.Value & b.Mask)},
+		store,
+	}
+}
+
+func (e *encoder) nat(t expr.NATType, addr netip.Addr, port uint16) []expr.Any {
+	nat := &expr.NAT{Type: t, Family: uint32(e.afFamily()), RegAddrMin: reg1, RegAddrMax: reg1}
+	out := []expr.Any{&expr.Immediate{Register: reg1, Data: addr.AsSlice()}}
+	if port != 0 {
+		out = append(out, &expr.Immediate{Register: unix.NFT_REG_2, Data: be16(port)})
+		nat.RegProtoMin, nat.RegProtoMax, nat.Specified = unix.NFT_REG_2, unix.NFT_REG_2, true
+	}
+	return append(out, nat)
+}
+
+func (e *encoder) verdict(r filter.Rule) ([]expr.Any, error) {
+	kinds := map[filter.Verdict]expr.VerdictKind{
+		filter.Return: expr.VerdictReturn, filter.Jump: expr.VerdictJump, filter.Goto: expr.VerdictGoto,
+		filter.Drop: expr.VerdictDrop, filter.Accept: expr.VerdictAccept,
+	}
+	switch r.Verdict {
+	case filter.Continue:
+		return nil, nil
+	case filter.Reject:
+		code := uint8(3) // port unreachable (RFC 792)
+		if e.family == dataplane.IPv6 {
+			code = 4 // RFC 4443
+		}
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}}, nil
+	case filter.Jump, filter.Goto:
+		return []expr.Any{&expr.Verdict{Kind: kinds[r.Verdict], Chain: r.Target}}, nil
+	case filter.Dispatch:
+		return e.dispatch(r.Target)
+	}
+	if kind, ok := kinds[r.Verdict]; ok {
+		return []expr.Any{&expr.Verdict{Kind: kind}}, nil
+	}
+	return nil, fmt.Errorf("no encoding of verdict %v", r.Verdict)
+}
+
+// dispatch looks the chain up in a map.
+func (e *encoder) dispatch(m string) ([]expr.Any, error) {
+	x, err := e.key(e.maps[m])
+	return append(x, &expr.Lookup{SourceRegister: reg1, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT, SetName: m}), err
+}
+
+func be16(v uint16) []byte { return binaryutil.BigEndian.PutUint16(v) }
+func ne32(v uint32) []byte { return binaryutil.NativeEndian.PutUint32(v) }
