@@ -1,6 +1,8 @@
 package calc
 
 import (
+	"slices"
+
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/store"
@@ -15,16 +17,16 @@ func configurations(all []*api.FelixConfiguration) map[string]*api.FelixConfigur
 	return m
 }
 
-// resolve merges the datastore's layers, the cluster's and then the node's own, and the
-// local ones over them. Each wins over those before it.
+// resolve merges the local layers, then the node's own in the datastore, then the
+// cluster's. Each wins over those after it.
 func resolve(node string, local []config.Layer, stored map[string]*api.FelixConfiguration) (config.Felix, []Problem) {
-	var layers []config.Layer
-	for _, name := range []string{"default", "node." + node} {
+	layers := slices.Clone(local)
+	for _, name := range []string{"node." + node, "default"} {
 		if c := stored[name]; c != nil {
 			layers = append(layers, config.FromResource(c))
 		}
 	}
-	felix, errs := config.Resolve(append(layers, local...)...)
+	felix, errs := config.Resolve(layers...)
 	var ps []Problem
 	for _, err := range errs {
 		ps = append(ps, Problem{store.Key{Kind: "FelixConfiguration", Name: "default"}, BadConfig, err.Error()})

@@ -41,8 +41,8 @@ type Graph struct {
 }
 
 // New returns the Graph of the named node. local are the layers of its configuration that
-// are not in the datastore, each winning over those before it (the file, then the
-// environment); all of them win over the datastore's.
+// are not in the datastore, each winning over those after it (the environment, then
+// the file); all of them win over the datastore's.
 func New(nodeName string, local ...config.Layer) *Graph {
 	g := &Graph{
 		self: nodeName, local: local, problems: problemList{},

@@ -1,0 +1,148 @@
+package calc
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/selector"
+)
+
+func nets(s ...string) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, n := range s {
+		ps = append(ps, netip.MustParsePrefix(n))
+	}
+	return ps
+}
+
+func sets(selectors ...string) []dataplane.SetID {
+	var ids []dataplane.SetID
+	for _, s := range selectors {
+		ids = append(ids, dataplane.SetID(selector.MustParse(s).ID()))
+	}
+	return ids
+}
+
+func TestRules(t *testing.T) {
+	const tcp = dataplane.TCP
+	http := portSet(selector.All(), "http", tcp).id
+	for _, test := range []struct {
+		name, namespace, rule string
+		want                  dataplane.Rule
+	}{
+		{"nothing matches everything", "", "action: Allow",
+			dataplane.Rule{Action: dataplane.Allow}},
+		{"protocol by name", "", "{action: Deny, protocol: UDP, notProtocol: SCTP}",
+			dataplane.Rule{Action: dataplane.Deny, Protocol: dataplane.UDP, NotProtocol: dataplane.SCTP}},
+		{"protocol by number", "", "{action: Pass, protocol: 47}",
+			dataplane.Rule{Action: dataplane.Pass, Protocol: 47}},
+		{"ICMP means IPv4", "", "{action: Log, protocol: ICMP, icmp: {type: 8}}",
+			dataplane.Rule{Action: dataplane.Log, Family: 4, Protocol: 1, ICMP: &dataplane.ICMP{Type: 8}}},
+		{"ICMPv6 means IPv6", "", "{action: Allow, protocol: ICMPv6, notICMP: {type: 1, code: 0}}",
+			dataplane.Rule{Action: dataplane.Allow, Family: 6, Protocol: 58, NotICMP: &dataplane.ICMP{Type: 1, HasCode: true}}},
+		{"ipVersion", "", "{action: Allow, ipVersion: 6}",
+			dataplane.Rule{Action: dataplane.Allow, Family: 6}},
+		{"nets are normalised; those of one family restrict to it", "", "{action: Allow, source: {nets: [10.1.2.3, 10.0.0.7/8, 10.9.0.0/16, 192.168.0.0/24, 192.168.0.0/24]}}",
+			dataplane.Rule{Action: dataplane.Allow, Family: 4, Src: dataplane.Peer{Nets: nets("10.0.0.0/8", "192.168.0.0/24")}}},
+		{"so do negated ones", "", "{action: Deny, destination: {notNets: ['fd00::/8']}}",
+			dataplane.Rule{Action: dataplane.Deny, Family: 6, Dst: dataplane.Peer{NotNets: nets("fd00::/8")}}},
+		{"nets of both families", "", "{action: Allow, source: {nets: ['fd00::/8', 10.0.0.0/8]}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Nets: nets("10.0.0.0/8", "fd00::/8")}}},
+		{"ports are joined", "", "{action: Allow, protocol: TCP, destination: {ports: [443, 80, '81:90', '85:100'], notPorts: [82]}}",
+			dataplane.Rule{Action: dataplane.Allow, Protocol: tcp, Dst: dataplane.Peer{
+				Ports: []dataplane.PortRange{{Min: 80, Max: 100}, {Min: 443, Max: 443}}, NotPorts: []dataplane.PortRange{{Min: 82, Max: 82}}}}},
+		{"named ports are those of all endpoints", "ns", "{action: Allow, protocol: TCP, destination: {ports: [80, http]}}",
+			dataplane.Rule{Action: dataplane.Allow, Protocol: tcp, Dst: dataplane.Peer{
+				Ports: []dataplane.PortRange{{Min: 80, Max: 80}}, PortSets: []dataplane.SetID{http}}}},
+		{"or of those that the rule selects", "", "{action: Allow, protocol: TCP, destination: {selector: x == 'a', ports: [http]}}",
+			dataplane.Rule{Action: dataplane.Allow, Protocol: tcp, Dst: dataplane.Peer{Sets: sets("x == 'a'"),
+				PortSets: []dataplane.SetID{portSet(selector.MustParse("x == 'a'"), "http", tcp).id}}}},
+		{"a selector in a global policy", "", "{action: Allow, source: {selector: x == 'a', notSelector: y == 'b'}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("x == 'a'"), NotSets: sets("y == 'b'")}}},
+		{"a selector in a namespace is confined to it", "ns", "{action: Allow, source: {selector: x == 'a'}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("projectcalico.org/namespace == 'ns' && x == 'a'")}}},
+		{"so is a negated one", "ns", "{action: Allow, source: {notSelector: x == 'a'}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("projectcalico.org/namespace == 'ns'"), NotSets: sets("x == 'a'")}}},
+		{"and service accounts", "ns", "{action: Allow, source: {serviceAccounts: {names: [b, a], selector: role == 'r'}}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets(
+				"projectcalico.org/namespace == 'ns' && pcsa.role == 'r' && projectcalico.org/serviceaccount in {'a','b'}")}}},
+		{"nets are not", "ns", "{action: Allow, source: {nets: [10.0.0.0/8]}}",
+			dataplane.Rule{Action: dataplane.Allow, Family: 4, Src: dataplane.Peer{Nets: nets("10.0.0.0/8")}}},
+		{"a namespaceSelector lifts the confinement", "ns", "{action: Allow, source: {selector: x == 'a', namespaceSelector: env == 'prod'}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("pcns.env == 'prod' && x == 'a'")}}},
+		{"namespaceSelector all()", "ns", "{action: Allow, source: {namespaceSelector: all()}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("has(projectcalico.org/namespace)")}}},
+		{"namespaceSelector global()", "ns", "{action: Allow, source: {namespaceSelector: global()}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("!has(projectcalico.org/namespace)")}}},
+		{"a service account selector all()", "", "{action: Allow, source: {serviceAccounts: {selector: all()}}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("has(projectcalico.org/serviceaccount)")}}},
+	} {
+		c := compileRules([]api.Rule{parseRule(t, test.rule)}, test.namespace, "ingress")
+		equal(t, test.name, c.rules, []dataplane.Rule{test.want})
+		equal(t, test.name+": errors", len(c.errs), 0)
+	}
+}
+
+func parseRule(t *testing.T, text string) api.Rule {
+	t.Helper()
+	var r api.Rule
+	if err := yaml.UnmarshalStrict([]byte(text), &r); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return r
+}
+
+// What cannot be read or enforced makes an Allow or Log vanish, and a Deny or Pass a Deny
+// without that condition.
+func TestRulesFailClosed(t *testing.T) {
+	for _, test := range []struct {
+		condition, err string
+		deny           dataplane.Rule
+	}{
+		{"protocol: FOO", `protocol "FOO"`, dataplane.Rule{}},
+		{"ipVersion: 5", "ipVersion 5", dataplane.Rule{}},
+		{"icmp: {type: 8}", "icmp needs protocol", dataplane.Rule{}},
+		{"protocol: ICMP, icmp: {type: 300}", "want a type", dataplane.Rule{Family: 4, Protocol: 1}},
+		{"protocol: ICMP, icmp: {code: 3}", "want a type", dataplane.Rule{Family: 4, Protocol: 1}},
+		{"source: {nets: [10.0.0.0/8, nonsense]}", `source.nets: "nonsense"`, dataplane.Rule{}},
+		{"source: {notNets: [10.0.0.0/33]}", "source.notNets", dataplane.Rule{}},
+		{"source: {nets: ['::ffff:10.0.0.0/64']}", "IPv4-mapped", dataplane.Rule{}},
+		{"destination: {ports: [80]}", "ports need a protocol", dataplane.Rule{}},
+		{"protocol: TCP, destination: {selector: 'x ==', ports: [80]}", "destination.selector", dataplane.Rule{Protocol: 6, Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 80, Max: 80}}}}},
+		{"protocol: TCP, destination: {selector: 'x ==', notPorts: [http]}", "destination.selector", dataplane.Rule{Protocol: 6}},
+		{"source: {notSelector: 'x =='}", "source.notSelector", dataplane.Rule{}},
+		{"source: {namespaceSelector: 'x =='}", "source.namespaceSelector", dataplane.Rule{}},
+		{"source: {serviceAccounts: {selector: 'x =='}}", "source.serviceAccounts.selector", dataplane.Rule{}},
+		{"protocol: UDP, destination: {services: {name: dns}}", "Services are not known", dataplane.Rule{Protocol: 17}},
+		{"protocol: TCP, http: {methods: [GET]}", "http is not enforced", dataplane.Rule{Protocol: 6}},
+	} {
+		test.deny.Action = dataplane.Deny
+		for action, want := range map[string][]dataplane.Rule{"Allow": nil, "Log": nil, "Deny": {test.deny}, "Pass": {test.deny}} {
+			c := compileRules([]api.Rule{parseRule(t, "{action: "+action+", "+test.condition+"}")}, "", "ingress")
+			equal(t, action+" "+test.condition, c.rules, want)
+			if len(c.errs) == 0 || !strings.HasPrefix(c.errs[0].text, "ingress[0]: ") || !strings.Contains(c.errs[0].text, test.err) {
+				t.Errorf("%s: errors %+v do not say %q", test.condition, c.errs, test.err)
+			}
+		}
+	}
+	c := compileRules([]api.Rule{{Action: "Accept"}}, "", "egress")
+	equal(t, "an unknown action denies", c.rules, []dataplane.Rule{{Action: dataplane.Deny}})
+}
+
+// A rule whose conditions exclude each other matches nothing; it must not match all.
+func TestRulesThatNeverMatch(t *testing.T) {
+	for _, rule := range []string{
+		"{action: Deny, source: {nets: [10.0.0.0/8]}, destination: {nets: ['fd00::/8']}}",
+		"{action: Allow, ipVersion: 6, source: {nets: [10.0.0.0/8]}}",
+		"{action: Allow, ipVersion: 6, protocol: ICMP, icmp: {type: 8}}",
+	} {
+		c := compileRules([]api.Rule{parseRule(t, rule)}, "", "ingress")
+		equal(t, rule, c.rules, []dataplane.Rule(nil))
+		equal(t, rule+": errors", len(c.errs), 0)
+	}
+}
