@@ -177,7 +177,7 @@ func (m *model) thaw(now time.Time, rest time.Duration) {
 // and sees that earlier values of the block never change.
 func TestBlockAgainstModel(t *testing.T) {
 	r := rng(t)
-	for range 50 {
+	for range 20 {
 		n := 1 << r.IntN(5)
 		b := newBlock(netip.PrefixFrom(netip.MustParseAddr("10.0.0.0"), 32-logOf(n)), "host:n", false, t0)
 		m := &model{make([]string, n), make([]time.Time, n), make([]int, n), make([]int, n)}

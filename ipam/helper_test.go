@@ -53,7 +53,7 @@ func configure(t testing.TB, s store.Store, spec api.IPAMConfigurationSpec) {
 var v4 = []dataplane.Family{dataplane.IPv4}
 
 func ask(handle string, now time.Time, pools ...*api.IPPool) Request {
-	return Request{Handle: handle, Families: v4, Pools: pools, Now: now, Attrs: map[string]string{api.AttrNode: "n"}}
+	return Request{Handle: handle, Families: v4, Pools: slices.Clone(pools), Now: now, Attrs: map[string]string{api.AttrNode: "n"}}
 }
 
 // mustAssign assigns one address.
@@ -167,12 +167,11 @@ func checkAffinities(t testing.TB, s store.Store, owners map[string]string) {
 // spy counts the calls of a store and lets a test fail them.
 type spy struct {
 	store.Store
-	mu      sync.Mutex
-	calls   []string
-	before  func(ops []store.Op) error // an error keeps the commit from being made
-	after   func(ops []store.Op) error // an error hides that it was made
-	onList  func(kind string)
-	commits int
+	mu     sync.Mutex
+	calls  []string
+	before func(ops []store.Op) error // an error keeps the commit from being made
+	after  func(ops []store.Op) error // an error hides that it was made
+	onList func(kind string)
 }
 
 func (s *spy) note(format string, args ...any) {

@@ -101,6 +101,7 @@ func (s *search) claimNew(ctx context.Context) (block, netip.Addr, error) {
 			return block{}, netip.Addr{}, nil
 		}
 		err := s.claim(ctx, cidr, s.now)
+		s.all = nil // older than the index is now
 		if errors.Is(err, errLost) {
 			continue // and the index is new
 		}
