@@ -581,3 +581,25 @@ func BenchmarkSync10kRoutes(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/20000, "µs/write")
 }
+
+// Many devices are looked up in one go, those that are missing among them.
+func TestManyInterfaces(t *testing.T) {
+	x := newHost(t)
+	want := map[string]string{"10.1.1.99/32": "cali999"}
+	var printed []string
+	for i := range 2 * fewDevices {
+		name := fmt.Sprintf("cali%d", 100+i)
+		x.link(name, fmt.Sprintf("far%d", 100+i))
+		dst := fmt.Sprintf("10.1.0.%d/32", i)
+		want[dst] = name
+		printed = append(printed, dst+" dev "+name+" proto 3 link")
+	}
+	x.want(want)
+	if failed := failures(t, x.d.Sync(ctx)); len(failed) != 1 || !errors.Is(failed["10.1.1.99/32"], ErrNoInterface) {
+		t.Fatalf("failed %v", failed)
+	}
+	x.check(printed...)
+	x.want(map[string]string{"10.1.1.99/32": ""})
+	x.sync()
+	x.quiet()
+}
