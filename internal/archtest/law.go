@@ -60,6 +60,7 @@ var testOnly = map[string][]string{
 	"internal/archtest":   {},
 	"internal/nstest":     {},
 	"internal/deps":       {}, // pins libraries until they are used
+	"internal/difftest":   {"dataplane", "filter", "nft", "calc", "api", "store", "selector", "netlink", "internal/nstest"},
 	"store/storetest":     {"store", "api", "selector"},
 	"store/etcd/etcdtest": {"store/etcd", "store", "api", "internal/nstest"},
 	"netlink/netlinktest": {"netlink", "internal/nstest"},
