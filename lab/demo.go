@@ -240,5 +240,5 @@ func demoManifest(file string) Manifest {
 	if err != nil {
 		panic("lab: " + err.Error()) // embedded
 	}
-	return Manifest{File: file, Text: text, Namespace: "default"}
+	return Manifest{File: file, Text: text, Namespace: "default", Patience: InForce}
 }

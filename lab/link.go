@@ -35,7 +35,7 @@ func plan(o Options) (net4, net6 netip.Prefix) {
 	if !o.Pool6.IsValid() {
 		return net4, netip.Prefix{}
 	}
-	for _, c := range []string{"fd00:172:30::/64", "fd00:192:168::/64"} {
+	for _, c := range []string{"fd00:172:30::/64", "fd00:192:168::/64", "2001:db8:172:30::/64"} {
 		if net6 = netip.MustParsePrefix(c); !net6.Overlaps(o.Pool6) {
 			break
 		}

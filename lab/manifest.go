@@ -19,10 +19,12 @@ type Manifest struct {
 	File      string // for messages
 	Text      []byte
 	Namespace string // of objects that do not say theirs
+	// Patience is how long to wait until the nodes have the objects in their kernels.
+	Patience time.Duration
 }
 
-// inForce is how long apply and delete wait for the nodes.
-const inForce = 30 * time.Second
+// InForce is the usual [Manifest.Patience].
+const InForce = 30 * time.Second
 
 // ReadManifest reads the file, or stdin if it is "-".
 func ReadManifest(file string, stdin io.Reader) (Manifest, error) {
@@ -84,7 +86,7 @@ func (c *Client) write(ctx context.Context, m Manifest, do func(context.Context,
 	if err != nil {
 		return said, err
 	}
-	return said, c.Wait(ctx, revision, inForce)
+	return said, c.Wait(ctx, revision, m.Patience)
 }
 
 // Wait waits until every live node has the revision of the datastore in its kernel.

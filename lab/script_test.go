@@ -192,7 +192,7 @@ func clean(l *labtest.Lab, s *script.State, nodes []string) error {
 	for _, node := range nodes {
 		for _, check := range []struct{ what, command string }{
 			{"links", "ls /sys/class/net | grep ^cali"},
-			{"routes", "cat /proc/net/route /proc/net/ipv6_route | grep cali"},
+			{"routes", "cat /proc/net/route /proc/net/ipv6_route | grep -w 'cali[0-9a-f]*'"},
 			{"records", "find /var/lib/calico/cni -type f"},
 		} {
 			out, _ := l.Command(s.Context(), "exec", node, "--", "sh", "-c", check.command).CombinedOutput()

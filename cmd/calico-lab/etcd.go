@@ -26,7 +26,7 @@ func startEtcd(dir, socket string, listen netip.AddrPort) (io.Closer, error) {
 	cfg := embed.NewConfig()
 	cfg.Name = "lab"
 	cfg.Dir = dir
-	cfg.Logger, cfg.LogLevel, cfg.LogOutputs = "zap", "warn", []string{"stderr"}
+	cfg.Logger, cfg.LogLevel, cfg.LogOutputs = "zap", "error", []string{"stderr"}
 	client := url.URL{Scheme: "http", Host: listen.String()}
 	// Nobody is a peer; the loopback device of the lab's own network namespace.
 	peer := url.URL{Scheme: "http", Host: "127.0.0.1:2380"}

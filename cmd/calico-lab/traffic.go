@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -118,6 +119,7 @@ func deleteCommand(f *flags) *cobra.Command {
 
 func fileCommand(f *flags, name, short string, do func(*lab.Client, context.Context, lab.Manifest) (string, error)) *cobra.Command {
 	var file string
+	var patience time.Duration
 	c := &cobra.Command{
 		Use:   name + " -f FILE|-",
 		Short: short,
@@ -130,13 +132,14 @@ func fileCommand(f *flags, name, short string, do func(*lab.Client, context.Cont
 			if err != nil {
 				return err
 			}
-			m.Namespace = f.namespace
+			m.Namespace, m.Patience = f.namespace, patience
 			said, err := do(l, c.Context(), m)
 			fmt.Fprint(c.OutOrStdout(), said)
 			return err
 		}),
 	}
 	c.Flags().StringVarP(&file, "filename", "f", "", "file with YAML or JSON documents, or - for standard input")
+	c.Flags().DurationVar(&patience, "timeout", lab.InForce, "how long to wait for the nodes")
 	return c
 }
 
