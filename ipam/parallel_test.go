@@ -24,7 +24,7 @@ import (
 // with a twin, assign and release side by side in pools that are too small for them, on
 // a datastore that loses answers, and hold that no address is ever had by two.
 func TestParallelMemory(t *testing.T) {
-	parallel(t, memory.New(), 60)
+	parallel(t, memory.New(), 40)
 }
 
 func TestParallelEtcd(t *testing.T) {
@@ -113,9 +113,11 @@ func (w *world) gaveUp(handle string) {
 func parallel(t *testing.T, s store.Store, steps int) {
 	r := rng(t)
 	w := &world{t: t, store: s, held: map[netip.Addr]string{}, stats: map[string]int{}}
+	rest := 5
+	configure(t, s, api.IPAMConfigurationSpec{IPCooldownSeconds: &rest})
 	w.pools = []*api.IPPool{
-		testPool("p", "10.0.0.0/27", 30), testPool("p-other-size", "10.0.0.0/26", 29),
-		testPool("six", "fd00::/121", 126),
+		testPool("p", "10.0.0.0/27", 30), testPool("p-other-size", "10.0.0.0/27", 29),
+		testPool("six", "fd00::/123", 126),
 	}
 	var agents []*Allocator
 	for _, node := range []string{"a", "a", "b", "c"} {
@@ -187,7 +189,7 @@ func (k *worker) request(handle string) Request {
 		r.Families = []dataplane.Family{dataplane.IPv4, dataplane.IPv6}
 	}
 	if k.rng.IntN(10) == 0 {
-		r.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(k.rng.IntN(64))})}
+		r.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(k.rng.IntN(32))})}
 	}
 	return r
 }
