@@ -55,8 +55,8 @@ type evaluation struct {
 
 func (e *evaluation) verdict() (Verdict, string) {
 	from, to := e.s.IsWorkload(e.p.In), e.s.IsWorkload(e.p.Out)
-	if e.p.Family() == IPv6 && !e.s.Settings.IPv6 && (from || to) {
-		return Drop, "IPv6 is off"
+	if e.p.Family() == IPv6 && !e.s.Settings.IPv6 {
+		return e.off(from || to)
 	}
 	if from && e.source() == nil {
 		return Drop, "unknown interface"
@@ -74,6 +74,14 @@ func (e *evaluation) verdict() (Verdict, string) {
 		return e.input(from)
 	case e.p.In != "" && (from || to):
 		return e.forward(from, to)
+	}
+	return Return, "not a pod's"
+}
+
+// off judges a packet of a family that is not in use: no pod may speak it.
+func (e *evaluation) off(workload bool) (Verdict, string) {
+	if workload {
+		return Drop, "IPv6 is off"
 	}
 	return Return, "not a pod's"
 }

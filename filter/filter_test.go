@@ -1,0 +1,199 @@
+package filter_test
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/difftest"
+)
+
+// anyConn gives some packets another state, a fragment, or a link-local source, which a
+// kernel is not asked about.
+func anyConn(g *difftest.Gen, p dataplane.Packet) dataplane.Packet {
+	if g.IntN(4) == 0 {
+		p.Conn = difftest.Of(g, dataplane.ConnEstablished, dataplane.ConnInvalid, dataplane.ConnUntracked)
+	}
+	p.Fragment = g.IntN(10) == 0
+	if p.Family() == dataplane.IPv6 && g.IntN(8) == 0 {
+		p.Src = difftest.LinkLocal(g)
+	}
+	return p
+}
+
+func TestTraceIsEval(t *testing.T) {
+	g := difftest.NewGen(difftest.Seed(t))
+	seen := map[dataplane.Verdict]int{}
+	for range difftest.Count(t, "FILTER_STATES", 400) {
+		s := g.State()
+		progs := map[dataplane.Family]*filter.Program{}
+		for _, f := range dataplane.Families {
+			prog, err := filter.Compile(s, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			progs[f] = prog
+		}
+		for range 60 {
+			p := anyConn(g, g.Packet())
+			want, got := dataplane.Eval(s, p), progs[p.Family()].Trace(p)
+			if want.Verdict != got.Verdict || want.Masquerade != got.Masquerade {
+				t.Fatalf("packet %+v\nEval  %+v\nTrace %+v\n%s", p, want, got, difftest.Describe(s))
+			}
+			if n := logs(want); n != len(got.Logs) {
+				t.Fatalf("packet %+v: logged %d times, want %d\n%s", p, len(got.Logs), n, difftest.Describe(s))
+			}
+			seen[want.Verdict]++
+		}
+	}
+	for _, v := range []dataplane.Verdict{dataplane.Accept, dataplane.Drop, dataplane.Reject, dataplane.Return} {
+		if seen[v] < 100 {
+			t.Errorf("only %d packets end in %v: the test says little of it", seen[v], v)
+		}
+	}
+}
+
+func logs(tr dataplane.Trace) (n int) {
+	for _, s := range tr.Steps {
+		if s.Matched && s.Action == dataplane.Log {
+			n++
+		}
+	}
+	return n
+}
+
+func TestChangesSumToCompile(t *testing.T) {
+	seed := difftest.Seed(t)
+	for _, f := range dataplane.Families {
+		g := difftest.NewGen(seed)
+		state, sum := dataplane.NewState(), filter.NewProgram(f)
+		c := filter.NewCompiler(f)
+		for i := range difftest.Count(t, "FILTER_STEPS", 400) {
+			d := g.Delta(state)
+			c.Update(d)
+			state.Apply(d)
+			if g.IntN(3) == 0 {
+				continue // several changes at once
+			}
+			ch, err := c.Changes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkDisjoint(t, sum, ch)
+			sum.Apply(ch)
+			want, err := filter.Compile(state, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, sum, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("step %d, %v: sum of changes differs from Compile (-want +got):\n%s", i, f, diff)
+			}
+			if ch, _ := c.Changes(); !ch.Empty() {
+				t.Fatalf("step %d, %v: Changes again gives %+v, want nothing", i, f, ch)
+			}
+		}
+	}
+}
+
+// checkDisjoint holds that changes say nothing that is so already.
+func checkDisjoint(t *testing.T, p *filter.Program, ch *filter.Changes) {
+	t.Helper()
+	for name, sc := range ch.Sets {
+		have := map[filter.Element]struct{}{}
+		if p.Sets[name] != nil {
+			have = p.Sets[name].Elements
+		}
+		for _, e := range sc.Add {
+			if _, ok := have[e]; ok {
+				t.Fatalf("set %s: %v is added again", name, e)
+			}
+		}
+		for _, e := range sc.Remove {
+			if _, ok := have[e]; !ok {
+				t.Fatalf("set %s: %v is removed, but is not there", name, e)
+			}
+		}
+		if sc.New == (p.Sets[name] != nil) {
+			t.Fatalf("set %s: New is %v", name, sc.New)
+		}
+	}
+	for name, chain := range ch.Chains {
+		if chain == nil && p.Chains[name] == nil {
+			t.Fatalf("chain %s is removed, but is not there", name)
+		}
+	}
+}
+
+// A change of one policy is one chain, and one of a set one element, however many
+// endpoints there are.
+func TestChangesAreProportional(t *testing.T) {
+	s := dataplane.NewState()
+	id := dataplane.PolicyID{Kind: "NetworkPolicy", Name: "p0"}
+	g := difftest.NewGen(1)
+	for i := range 1000 {
+		ep := g.Endpoint(0)
+		ep.Interface = difftest.Iface(i)
+		ep.Ingress = []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}}
+		s.Endpoints[ep.Interface] = ep
+	}
+	set := func(a dataplane.Action) *dataplane.Policy {
+		return &dataplane.Policy{ID: id, Ingress: []dataplane.Rule{{Action: a, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:a"}}}}}
+	}
+	s.Policies[id] = set(dataplane.Allow)
+	c := filter.NewCompiler(dataplane.IPv4)
+	c.Update(s.Delta())
+	if _, err := c.Changes(); err != nil {
+		t.Fatal(err)
+	}
+	d := dataplane.NewDelta()
+	d.Policies[id] = set(dataplane.Deny)
+	c.Update(d)
+	ch, _ := c.Changes()
+	if len(ch.Chains) != 1 || len(ch.Sets)+len(ch.Maps) != 0 {
+		t.Errorf("a policy's change touches chains %v, %d sets, %d maps; want one chain", slices.Collect(maps.Keys(ch.Chains)), len(ch.Sets), len(ch.Maps))
+	}
+	d = dataplane.NewDelta()
+	d.Sets["s:a"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: difftest.Prefix("10.0.0.0/8")}}}
+	c.Update(d)
+	ch, _ = c.Changes()
+	if len(ch.Chains)+len(ch.Maps) != 0 || len(ch.Sets) != 1 {
+		t.Errorf("a set's change: %+v; want one set", ch)
+	}
+	for _, sc := range ch.Sets {
+		if len(sc.Add) != 1 || len(sc.Remove) != 0 {
+			t.Errorf("a set's change: %+v; want one element", sc)
+		}
+	}
+}
+
+func TestSettingsThatCannotBeHeld(t *testing.T) {
+	for name, change := range map[string]func(*dataplane.Settings){
+		"no mark":          func(s *dataplane.Settings) { s.MarkMask = 0 },
+		"one mark":         func(s *dataplane.Settings) { s.MarkMask = 0x100 },
+		"no prefix":        func(s *dataplane.Settings) { s.InterfacePrefixes = nil },
+		"empty prefix":     func(s *dataplane.Settings) { s.InterfacePrefixes = []string{"cali", ""} },
+		"no address":       func(s *dataplane.Settings) { s.NATOutgoingAddr = "here" },
+		"prefix too long":  func(s *dataplane.Settings) { s.InterfacePrefixes = []string{"calicalicalicali"} },
+		"prefix with path": func(s *dataplane.Settings) { s.InterfacePrefixes = []string{"a/b"} },
+	} {
+		s := dataplane.NewState()
+		change(&s.Settings)
+		if _, err := filter.Compile(s, dataplane.IPv4); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		c := filter.NewCompiler(dataplane.IPv4)
+		c.Update(s.Delta())
+		if _, err := c.Changes(); err == nil {
+			t.Errorf("%s: no error of the Compiler", name)
+		}
+		if len(c.Program().Chains) != 0 {
+			t.Errorf("%s: the Compiler's program changed", name)
+		}
+	}
+}
