@@ -38,8 +38,9 @@ type Agent struct {
 	loop watch.Loop
 
 	// Owned by the loop's goroutine.
-	graph  *calc.Graph
-	inSync bool
+	graph    *calc.Graph
+	inSync   bool
+	attached map[dataplane.AttachmentID]dataplane.Interface
 
 	mu      sync.Mutex
 	pending input
@@ -54,11 +55,15 @@ type input struct {
 	attachments map[dataplane.AttachmentID]*dataplane.Attachment
 	revision    store.Revision
 	inSync      bool
-	resync      bool
+	resync      map[string]bool // names of drivers
 }
 
 func newInput() input {
-	return input{objects: map[store.Key]api.Object{}, attachments: map[dataplane.AttachmentID]*dataplane.Attachment{}}
+	return input{
+		objects:     map[store.Key]api.Object{},
+		attachments: map[dataplane.AttachmentID]*dataplane.Attachment{},
+		resync:      map[string]bool{},
+	}
 }
 
 // New returns an Agent; [Agent.Run] runs it.
@@ -66,7 +71,8 @@ func New(cfg Config) *Agent {
 	if cfg.Resync == 0 {
 		cfg.Resync = 90 * time.Second
 	}
-	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), changed: make(chan struct{})}
+	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), changed: make(chan struct{}),
+		attached: map[dataplane.AttachmentID]dataplane.Interface{}}
 	a.loop = watch.Loop{Bell: watch.NewBell(), Step: a.step, Resync: a.distrust, Interval: cfg.Resync}
 	return a
 }
@@ -90,8 +96,15 @@ func (a *Agent) SetAttachment(id dataplane.AttachmentID, at *dataplane.Attachmen
 	a.feed(func(in *input) { in.attachments[id] = at })
 }
 
-// Resync has the kernel read back soon: something in it changed that we did not change.
-func (a *Agent) Resync() { a.feed(func(in *input) { in.resync = true }) }
+// Resync has the named drivers read the kernel back soon: something in it changed that we
+// did not change.
+func (a *Agent) Resync(drivers ...string) {
+	a.feed(func(in *input) {
+		for _, name := range drivers {
+			in.resync[name] = true
+		}
+	})
+}
 
 func (a *Agent) feed(f func(*input)) {
 	a.mu.Lock()
@@ -121,8 +134,10 @@ func (a *Agent) distrust() {
 func (a *Agent) step(ctx context.Context) error {
 	in, seq := a.take()
 	a.put(in)
-	if in.resync {
-		a.distrust()
+	for _, d := range a.cfg.Drivers {
+		if in.resync[d.Name] {
+			d.Resync()
+		}
 	}
 	if !a.inSync && !in.inSync {
 		return nil // until the snapshot is whole the kernel's previous state stands
@@ -145,10 +160,27 @@ func (a *Agent) put(in input) {
 			a.graph.Put(o)
 		}
 	}
+	a.attach(in)
+}
+
+// attach puts the attachments into the graph. A device that was replaced by one of the
+// same name since the last step took the kernel's routes with it, though nothing may have
+// changed in what is wanted: the routes are read back.
+func (a *Agent) attach(in input) {
+	gone := map[dataplane.Interface]bool{}
 	for id, at := range in.attachments {
 		if at == nil {
+			gone[a.attached[id]] = true
+			delete(a.attached, id)
 			a.graph.RemoveAttachment(id)
-		} else {
+		}
+	}
+	for id, at := range in.attachments {
+		if at != nil {
+			if gone[at.Interface] {
+				in.resync[DriverRoutes] = true
+			}
+			a.attached[id] = at.Interface
 			a.graph.PutAttachment(at)
 		}
 	}

@@ -10,6 +10,13 @@ import (
 	"github.com/calicogo/calico/tunnel"
 )
 
+// Names of the kernel's drivers.
+const (
+	DriverRules   = "nftables"
+	DriverTunnels = "tunnels"
+	DriverRoutes  = "routes"
+)
+
 // KernelDrivers returns the drivers of the namespace of descriptor ns, or
 // netlink.Current, in the order in which they are synced: rules before the tunnels that
 // carry packets, and tunnels before the routes that use them. h is a Handle of the same
@@ -20,9 +27,9 @@ func KernelDrivers(ns int, h *netlink.Handle, log *slog.Logger) (drivers []Drive
 		return nil, nil, fmt.Errorf("nftables: %w", err)
 	}
 	drivers = []Driver{
-		{Name: "nftables", Driver: rules},
-		{Name: "tunnels", Driver: tunnel.New(h, tunnel.Config{Log: log})},
-		{Name: "routes", Driver: route.New(h)},
+		{Name: DriverRules, Driver: rules},
+		{Name: DriverTunnels, Driver: tunnel.New(h, tunnel.Config{Log: log})},
+		{Name: DriverRoutes, Driver: route.New(h)},
 	}
 	return drivers, func() { rules.Close() }, nil
 }

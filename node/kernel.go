@@ -2,30 +2,54 @@ package node
 
 import (
 	"context"
-	"strings"
 	"time"
 
+	"github.com/calicogo/calico/felix"
 	"github.com/calicogo/calico/netlink"
 )
 
-// settle is how long the kernel must be quiet before it is read back: a device that
-// comes or goes takes many objects with it.
-const settle = 200 * time.Millisecond
+// Changes in the kernel come in swarms: a device takes many objects with it. They are
+// answered once they have been quiet for settle, or after patience if they never are.
+const (
+	settle   = 200 * time.Millisecond
+	patience = 2 * time.Second
+)
 
-// watchKernel has the agent read the kernel back when something in it changed that may
-// have undone what the agent wrote. The agent's own changes are seen too; reading back
-// what is right costs little and writes nothing.
+// watchKernel has the agent read devices and routes back when something in the kernel
+// changed that may have undone what the agent wrote. The agent's own changes are seen
+// too; reading back what is right writes nothing.
 func (r *runtime) watchKernel(ctx context.Context) error {
 	m, err := netlink.NewMonitor(netlink.Current, netlink.KindLink, netlink.KindRoute, netlink.KindNeigh)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	quiet := time.AfterFunc(time.Hour, r.agent.Resync)
-	defer quiet.Stop()
+	swarm := swarm{flush: func() { r.agent.Resync(felix.DriverTunnels, felix.DriverRoutes) }}
+	defer swarm.stop()
 	return m.Run(ctx, func(e netlink.Event) {
-		if e.Undoes() && !(e.Kind == netlink.KindLink && strings.HasPrefix(e.Name, "cali")) {
-			quiet.Reset(settle) // pods' devices come and go by our own doing
+		if e.Undoes() {
+			swarm.add(time.Now())
 		}
 	})
+}
+
+// swarm calls flush once for many events. add is called by one goroutine.
+type swarm struct {
+	flush func()
+	timer *time.Timer
+	until time.Time // the first event not yet flushed waits no longer than this
+}
+
+func (s *swarm) add(now time.Time) {
+	if now.After(s.until) {
+		s.until = now.Add(patience)
+	}
+	s.stop()
+	s.timer = time.AfterFunc(min(settle, s.until.Sub(now)), s.flush)
+}
+
+func (s *swarm) stop() {
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 }
