@@ -126,7 +126,7 @@ func tooMany[T any](p *problems, at *field.Path, list []T, most int) {
 // prefix checks a CIDR and returns it with its host bits cleared.
 func (p *problems) prefix(at *field.Path, s string) (netip.Prefix, bool) {
 	c, err := netip.ParsePrefix(s)
-	if err != nil {
+	if err != nil || c.Addr().Is4In6() {
 		p.invalid(at, s, "must be a CIDR such as 10.0.0.0/16 or fd00::/64")
 		return c, false
 	}
@@ -150,7 +150,7 @@ func (p *problems) ip(at *field.Path, s string, family int) {
 	}
 	a, err := netip.ParseAddr(s)
 	switch {
-	case err != nil || a.Zone() != "":
+	case err != nil || a.Zone() != "" || a.Is4In6():
 		p.invalid(at, s, "must be an IP address")
 	case family == 4 && !a.Is4():
 		p.invalid(at, s, "must be an IPv4 address")
@@ -160,17 +160,16 @@ func (p *problems) ip(at *field.Path, s string, family int) {
 }
 
 // ParseNet parses what a rule's nets may hold: a CIDR, or an address, which is a network
-// of one. Host bits are cleared.
+// of one. Host bits are cleared. An IPv4 address in IPv6's clothes (::ffff:1.2.3.4) is
+// refused, for no packet bears one.
 func ParseNet(s string) (netip.Prefix, error) {
-	if !strings.Contains(s, "/") {
-		a, err := netip.ParseAddr(s)
-		if err != nil || a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%q: want an IP address or a CIDR", s)
-		}
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
 	c, err := netip.ParsePrefix(s)
-	if err != nil {
+	if !strings.Contains(s, "/") {
+		var a netip.Addr
+		a, err = netip.ParseAddr(s)
+		c = netip.PrefixFrom(a, a.BitLen())
+	}
+	if err != nil || strings.Contains(s, "%") || c.Addr().Is4In6() {
 		return netip.Prefix{}, fmt.Errorf("%q: want an IP address or a CIDR", s)
 	}
 	return c.Masked(), nil

@@ -154,6 +154,8 @@ func TestInvalid(t *testing.T) {
 		{"NetworkPolicy", rule("ipVersion: 6, source: {nets: [10.0.0.0/8]}"), "spec.ingress[0].source.nets[0]: Invalid value: \"10.0.0.0/8\": the rule is already about IPv6"},
 		{"NetworkPolicy", rule("source: {nets: [10.0.0.0/8]}, destination: {notNets: ['fd00::/8']}"), "cannot speak of both IP versions"},
 		{"NetworkPolicy", rule("source: {nets: [10.0.0.0/40]}"), "must be an IP address or a CIDR"},
+		{"NetworkPolicy", rule("source: {nets: ['::ffff:10.0.0.1', 'fe80::1%eth0']}"), "spec.ingress[0].source.nets[1]: Invalid value: \"fe80::1%eth0\""},
+		{"IPPool", "spec: {cidr: '::ffff:10.0.0.0/112'}", "must be a CIDR"},
 		{"NetworkPolicy", rule("destination: {ports: [80]}"), "spec.ingress[0].destination.ports: Forbidden: a rule with ports must set protocol"},
 		{"NetworkPolicy", rule("protocol: ICMP, source: {notPorts: [80]}"), "spec.ingress[0].source.notPorts: Forbidden"},
 		{"NetworkPolicy", rule("protocol: TCP, source: {ports: ['a b']}"), "the name of a port"},
