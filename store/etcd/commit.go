@@ -174,11 +174,12 @@ func (s *Store) txn(ctx context.Context, writes []write) (*clientv3.TxnResponse,
 		}
 		otherwise = append(otherwise, clientv3.OpGet(w.path, clientv3.WithKeysOnly()))
 	}
-	within, cancel := context.WithTimeout(ctx, s.Timeout)
+	a := &attempt{}
+	within, cancel := context.WithTimeout(a.in(ctx), s.Timeout)
 	defer cancel()
 	r, err := s.client.Txn(within).If(compare...).Then(then...).Else(otherwise...).Commit()
 	if err != nil {
-		return nil, s.failure(ctx, "commit", err)
+		return nil, s.failure(ctx, "commit", err, a)
 	}
 	return r, nil
 }

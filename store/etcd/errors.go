@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -15,18 +16,43 @@ import (
 
 // failure says what was tried and why it failed, as one of the store's errors. ctx is
 // the caller's: when it has ended, that is the reason.
-func (s *Store) failure(ctx context.Context, what string, err error) error {
+func (s *Store) failure(ctx context.Context, what string, err error, a *attempt) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("etcd: %s: %w", what, ctx.Err())
 	}
+	late := errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
 	why := cause(err)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded:
+	case late && a.reason == nil:
 		why = s.silence(ctx)
-	case strings.Contains(why, "server preface"):
-		why += " (it does not speak plain gRPC; if it uses TLS, write https:// or unixs://)"
+	case late:
+		why = s.enlarge(ctx, cause(a.reason))
+	default:
+		why = s.enlarge(ctx, why)
 	}
 	return fmt.Errorf("etcd: %s: %w: %s", what, class(err), why)
+}
+
+// enlarge adds to a reason that TLS on one side only, or a client's certificate that is
+// refused, leave in the dark.
+func (s *Store) enlarge(ctx context.Context, why string) string {
+	if strings.Contains(why, "handshake failed: EOF") {
+		return why + "; if it does not use TLS, write http:// or unix://"
+	}
+	broken := func(sign string) bool { return strings.Contains(why, sign) }
+	if !slices.ContainsFunc([]string{"preface", "broken pipe", "reset by peer", "EOF"}, broken) {
+		return why
+	}
+	if s.tls == nil && !s.opened {
+		return why + "; if it uses TLS, write https:// or unixs://"
+	}
+	if s.tls == nil {
+		return why
+	}
+	if err := diagnose(ctx, s.endpoints, s.tls); err != nil {
+		return err.Error()
+	}
+	return why
 }
 
 // silence says why a request ran into Timeout: it looks at the endpoints itself, for

@@ -31,7 +31,7 @@ const (
 // tell the reason: left to themselves they wait for minutes, or for the caller's time to
 // be over.
 var reconnect = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 	MinConnectTimeout: 5 * time.Second,
 }
 
@@ -53,11 +53,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := New(nil)
-	s.owned, s.tls, s.endpoints, s.Timeout = true, tlsConfig, c.Endpoints, c.DialTimeout
+	s.owned, s.opened, s.tls, s.endpoints, s.Timeout = true, false, tlsConfig, c.Endpoints, c.DialTimeout
 	if err := s.hello(ctx, c); err != nil {
 		return nil, err
 	}
-	s.Timeout = c.RequestTimeout
+	s.opened, s.Timeout = true, c.RequestTimeout
 	return s, nil
 }
 
@@ -70,16 +70,16 @@ func (s *Store) hello(ctx context.Context, c Config) error {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: s.tls, Username: c.Username, Password: c.Password, Context: life,
 		DialTimeout: c.DialTimeout, DialKeepAliveTime: keepaliveTime, DialKeepAliveTimeout: keepaliveTimeout,
-		DialOptions:     []grpc.DialOption{grpc.WithConnectParams(reconnect)},
+		DialOptions:     []grpc.DialOption{grpc.WithConnectParams(reconnect), grpc.WithChainUnaryInterceptor(remember)},
 		MaxUnaryRetries: retries, BackoffWaitBetween: retryWait,
 		Logger: zap.NewNop(),
 	})
 	if err != nil {
 		end()
-		return s.failure(ctx, what, err)
+		return s.failure(ctx, what, err, &attempt{})
 	}
 	s.client = client
-	if _, err := s.get(ctx, what, probe, clientv3.WithKeysOnly()); err != nil {
+	if _, err := s.fast(ctx, what, probe); err != nil {
 		client.Close()
 		end()
 		return err
@@ -124,8 +124,20 @@ func knock(ctx context.Context, url string, t *tls.Config) error {
 	if t.ServerName == "" {
 		t.ServerName = e.host
 	}
-	if err := tls.Client(conn, t).HandshakeContext(ctx); err != nil {
+	secure := tls.Client(conn, t)
+	if err := secure.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("%s: %w", e.address, err)
+	}
+	return refusal(secure, e.address)
+}
+
+// refusal waits a moment for the server's verdict on our certificate, which in TLS 1.3
+// comes after the handshake. A server that is content may well say nothing.
+func refusal(conn net.Conn, address string) error {
+	_ = conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	_, err := conn.Read(make([]byte, 1))
+	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
+		return fmt.Errorf("%s: %w", address, err)
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ type follower struct {
 // half at random, so that many nodes do not return at once.
 const (
 	firstRest = 50 * time.Millisecond
-	lastRest  = 5 * time.Second
+	lastRest  = 2 * time.Second
 )
 
 // rest waits before the next attempt; false if ctx has ended.
@@ -96,12 +96,13 @@ func (f *follower) rest(ctx context.Context) bool {
 
 // follow brings the view up to date and keeps it so until something fails.
 func (f *follower) follow(ctx context.Context) error {
-	step := f.check
-	if f.lost {
-		step = f.list
-	}
-	if err := step(ctx); err != nil {
+	if err := f.check(ctx); err != nil {
 		return err
+	}
+	if f.lost {
+		if err := f.list(ctx); err != nil {
+			return err
+		}
 	}
 	return f.watch(ctx)
 }
@@ -109,7 +110,7 @@ func (f *follower) follow(ctx context.Context) error {
 // check has etcd answer before a watch is opened: a watch keeps the reason to itself
 // when it cannot be, and does not mind if the server knows less than we.
 func (f *follower) check(ctx context.Context) error {
-	r, err := f.store.get(ctx, "watch", probe, clientv3.WithKeysOnly())
+	r, err := f.store.fast(ctx, "watch", probe)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type Store struct {
 	endpoints []string    // as URLs
 	tls       *tls.Config // of the endpoints, if they use it
 	owned     bool        // Open made the client
+	opened    bool        // etcd has answered once
 }
 
 // New returns a Store on a client that was made by clientv3.New and that the caller
@@ -55,7 +56,7 @@ func New(client *clientv3.Client) *Store {
 	s := &Store{
 		Now: time.Now, Bad: func(string, error) {}, Notify: func(error) {},
 		Timeout: 10 * time.Second, Heartbeat: 3 * time.Second, PageSize: 500,
-		client: client,
+		client: client, opened: true,
 	}
 	if client != nil {
 		s.endpoints = client.Endpoints()
@@ -142,13 +143,22 @@ func (s *Store) fetch(ctx context.Context, c *codec, k store.Key, opts ...client
 	return nil, nil
 }
 
-// get is a bounded range request.
+// get is a bounded range request. It waits for a connection.
 func (s *Store) get(ctx context.Context, what, path string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	within, cancel := context.WithTimeout(ctx, s.Timeout)
+	return s.ask(ctx, &attempt{}, what, path, opts...)
+}
+
+// fast is a get that does not wait for a connection and leaves out the value.
+func (s *Store) fast(ctx context.Context, what, path string) (*clientv3.GetResponse, error) {
+	return s.ask(ctx, &attempt{fast: true}, what, path, clientv3.WithKeysOnly())
+}
+
+func (s *Store) ask(ctx context.Context, a *attempt, what, path string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	within, cancel := context.WithTimeout(a.in(ctx), s.Timeout)
 	defer cancel()
 	r, err := s.client.Get(within, path, opts...)
 	if err != nil {
-		return nil, s.failure(ctx, what, err)
+		return nil, s.failure(ctx, what, err, a)
 	}
 	return r, nil
 }
