@@ -24,7 +24,7 @@ func (k wepKey) storeKey() store.Key {
 }
 
 // member is an endpoint as a member of sets: its labels by own value and by profiles, its
-// addresses and named ports. wep may be nil.
+// addresses and named ports. A local one may lack wep.
 type member struct {
 	wep   *api.WorkloadEndpoint
 	addrs []netip.Addr // of a local endpoint: the record's
@@ -46,6 +46,9 @@ func ownLabels(l map[string]string, w *api.WorkloadEndpoint) {
 		l[api.LabelServiceAccount] = s
 	}
 }
+
+// none tells that there is no such member.
+func (m member) none() bool { return m.wep == nil && !m.local }
 
 func (m member) profiles() []string {
 	if m.wep == nil {

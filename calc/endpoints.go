@@ -10,19 +10,73 @@ import (
 	"github.com/calicogo/calico/store"
 )
 
-// itemID names an endpoint in the index of members: a stored WorkloadEndpoint, or, without
-// namespace, the interface of a local endpoint.
-type itemID wepKey
+// item is an endpoint in the index of members: a stored WorkloadEndpoint or a local
+// endpoint. There are as many as the cluster has pods, so it is small, and the index goes
+// by its address.
+type item struct {
+	local    *local // of an item that is a local endpoint; the rest is of stored ones
+	key      wepKey
+	now, was *api.WorkloadEndpoint
+	held     int32 // how many local endpoints stand in for the stored one
+	wasHeld  bool  // settled: some did
+	dirty    bool
+}
 
-func localItem(i dataplane.Interface) itemID { return itemID{name: string(i)} }
+// asMember is what the index of members should know of the item.
+func (i *item) asMember() member {
+	switch {
+	case i.local != nil:
+		return i.local.member
+	case i.held > 0:
+		return member{}
+	}
+	return member{wep: i.now}
+}
+
+// wepTable holds the stored WorkloadEndpoints.
+type wepTable struct {
+	rows  map[wepKey]*item
+	dirty []*item
+}
+
+// touch makes the next settling look at k.
+func (t *wepTable) touch(k wepKey) *item {
+	i := t.rows[k]
+	if i == nil {
+		i = &item{key: k}
+		t.rows[k] = i
+	}
+	if !i.dirty {
+		i.dirty, i.was = true, i.now
+		t.dirty = append(t.dirty, i)
+	}
+	return i
+}
+
+// stored is the stored WorkloadEndpoint of the key; nil if there is none.
+func (t *wepTable) stored(k wepKey) *api.WorkloadEndpoint {
+	if i := t.rows[k]; i != nil {
+		return i.now
+	}
+	return nil
+}
+
+// settled forgets what was touched.
+func (t *wepTable) settled() {
+	for _, d := range t.dirty {
+		if d.was, d.dirty = nil, false; d.now == nil && d.held == 0 {
+			delete(t.rows, d.key)
+		}
+	}
+	t.dirty = nil
+}
 
 // endpointTables are the endpoints of this node, and whom policies govern.
 type endpointTables struct {
 	byInterface multimap[dataplane.Interface, dataplane.AttachmentID]
 	byWEP       multimap[wepKey, dataplane.AttachmentID]
 	locals      map[dataplane.Interface]*local
-	held        map[wepKey]int // how many local endpoints stand in for the stored one
-	wasHeld     keySet[wepKey] // settled
+	items       map[dataplane.Interface]*item // of locals
 
 	governors  *labelindex.Index[store.Key, dataplane.Interface] // policies × local endpoints
 	governedBy multimap[dataplane.Interface, store.Key]
@@ -30,8 +84,8 @@ type endpointTables struct {
 	inTier     multimap[string, store.Key]
 	users      multimap[string, dataplane.Interface] // by profile
 
-	members *labelindex.Index[dataplane.SetID, itemID] // sets in use × all endpoints
-	moving  *member                                    // what the index of members is being told about
+	members *labelindex.Index[dataplane.SetID, *item] // sets in use × all endpoints
+	moving  member                                    // what the index of members is being told about
 
 	dirty keySet[dataplane.Interface]
 	out   map[dataplane.Interface]*dataplane.Endpoint
@@ -44,8 +98,7 @@ func newEndpointTables(g *Graph) endpointTables {
 		byInterface: multimap[dataplane.Interface, dataplane.AttachmentID]{},
 		byWEP:       multimap[wepKey, dataplane.AttachmentID]{},
 		locals:      map[dataplane.Interface]*local{},
-		held:        map[wepKey]int{},
-		wasHeld:     keySet[wepKey]{},
+		items:       map[dataplane.Interface]*item{},
 		governors:   labelindex.New(g.governs),
 		governedBy:  multimap[dataplane.Interface, store.Key]{},
 		governs:     multimap[store.Key, dataplane.Interface]{},
@@ -68,8 +121,8 @@ func (g *Graph) settleLocals() {
 	}
 	g.attachments.settled()
 	if len(e.byWEP) > 0 {
-		for k := range g.weps.before {
-			for id := range e.byWEP[k] {
+		for _, d := range g.weps.dirty {
+			for id := range e.byWEP[d.key] {
 				dirty.add(g.attachments.rows[id].Interface)
 			}
 		}
@@ -113,7 +166,7 @@ func (g *Graph) settleLocal(iface dataplane.Interface) {
 	if h := g.holder(iface); h != nil {
 		var stored *api.WorkloadEndpoint
 		if h.Endpoint != nil {
-			stored = g.weps.rows[wepKeyOf(h.Endpoint)]
+			stored = g.weps.stored(wepKeyOf(h.Endpoint))
 		}
 		is = newLocal(h, stored)
 	}
@@ -127,22 +180,27 @@ func (g *Graph) settleLocal(iface dataplane.Interface) {
 	g.useProfiles(was, e.users.remove)
 	g.useProfiles(is, e.users.add)
 	g.claimLocal(was, is)
-	if is == nil {
+	i := e.items[iface]
+	if i == nil {
+		i = &item{}
+	}
+	if i.local = is; is == nil {
 		delete(e.locals, iface)
+		delete(e.items, iface)
 		e.governors.DeleteItem(iface)
 	} else {
-		e.locals[iface] = is
+		e.locals[iface], e.items[iface] = is, i
 		e.governors.SetItem(iface, e.labels(is.wep), is.profiles())
 	}
-	g.move(localItem(iface), was.asMember(), is.asMember())
+	g.move(i, was.asMember(), is.asMember())
 }
 
-// asMember is l as a member of sets; nil if l is.
-func (l *local) asMember() *member {
+// asMember is l as a member of sets; none if l is nil.
+func (l *local) asMember() member {
 	if l == nil {
-		return nil
+		return member{}
 	}
-	return &l.member
+	return l.member
 }
 
 func (g *Graph) duplicatePod(iface dataplane.Interface, is *local) {
@@ -156,16 +214,11 @@ func (g *Graph) duplicatePod(iface dataplane.Interface, is *local) {
 }
 
 // hold notes that one more or fewer local endpoint stands in for a stored one.
-func (g *Graph) hold(l *local, n int) {
+func (g *Graph) hold(l *local, n int32) {
 	if l == nil || l.key == (wepKey{}) {
 		return
 	}
-	e := &g.endpoints
-	e.held[l.key] += n
-	if e.held[l.key] == 0 {
-		delete(e.held, l.key)
-	}
-	g.weps.touch(l.key)
+	g.weps.touch(l.key).held += n
 }
 
 func (g *Graph) useProfiles(l *local, change func(string, dataplane.Interface)) {
@@ -180,69 +233,51 @@ func (g *Graph) useProfiles(l *local, change func(string, dataplane.Interface)) 
 
 // settleMembers tells the index of members about stored WorkloadEndpoints.
 func (g *Graph) settleMembers() {
-	e := &g.endpoints
-	for k, before := range g.weps.before {
-		var was, is *member
-		if _, held := e.wasHeld[k]; before != nil && !held {
-			was = &member{wep: before}
+	for _, d := range g.weps.dirty {
+		was := member{wep: d.was}
+		if d.wasHeld {
+			was = member{}
 		}
-		if e.held[k] > 0 {
-			e.wasHeld.add(k)
-		} else {
-			delete(e.wasHeld, k)
-			if row := g.weps.rows[k]; row != nil {
-				is = &member{wep: row}
-			}
-		}
-		g.move(itemID(k), was, is)
+		g.move(d, was, d.asMember())
+		d.wasHeld = d.held > 0
 	}
 	g.weps.settled()
 	g.wasV6 = g.v6
 }
 
 // move tells the index of members that an endpoint was one thing and is another.
-func (g *Graph) move(id itemID, was, is *member) {
+func (g *Graph) move(i *item, was, is member) {
 	e := &g.endpoints
-	same := was != nil && is != nil && g.v6 == g.wasV6 && was.sameAddrs(*is)
-	if same && was.sameLabels(*is) {
+	same := g.v6 == g.wasV6 && was.sameAddrs(is)
+	if same && was.sameLabels(is) {
 		return
 	}
-	if was != nil && !same {
+	if !was.none() && !same {
 		e.moving = was
-		e.members.DeleteItem(id)
+		e.members.DeleteItem(i)
 	}
-	if is != nil {
+	if !is.none() {
 		e.moving = is
-		e.members.SetItem(id, e.labels(is.wep), is.profiles())
+		e.members.SetItem(i, e.labels(is.wep), is.profiles())
 	}
-	e.moving = nil
+	e.moving = member{}
 }
 
 // belongs hears that an endpoint came into a set or left it.
-func (g *Graph) belongs(id dataplane.SetID, item itemID, in bool) {
+func (g *Graph) belongs(id dataplane.SetID, i *item, in bool) {
 	s := g.rules.live[id]
 	if s == nil {
 		return // going out of use
 	}
 	m, v6, n := g.endpoints.moving, g.v6, 1
-	if m == nil {
-		m = g.memberOf(item)
-	}
 	if !in {
-		n = -1
-		if g.endpoints.moving != nil {
-			v6 = g.wasV6
-		}
+		n, v6 = -1, g.wasV6
+	}
+	if m.none() {
+		m = i.asMember()
 	}
 	g.rules.touched.add(id)
 	m.each(s.set, v6, func(x dataplane.Member) { s.hold(x, n) })
-}
-
-func (g *Graph) memberOf(item itemID) *member {
-	if item.namespace == "" {
-		return &g.endpoints.locals[dataplane.Interface(item.name)].member
-	}
-	return &member{wep: g.weps.rows[wepKey(item)]}
 }
 
 // labels are those of ownLabels, in a map that the next call fills again.

@@ -19,7 +19,7 @@ type Graph struct {
 	// What it was told.
 	felix       table[string, api.FelixConfiguration]
 	attachments table[dataplane.AttachmentID, dataplane.Attachment]
-	weps        table[wepKey, api.WorkloadEndpoint]
+	weps        wepTable
 	profiles    table[string, api.Profile]
 	tiers       table[string, api.Tier]
 	policies    table[store.Key, policy] // what ingest made of them
@@ -48,7 +48,7 @@ func New(nodeName string, local ...config.Layer) *Graph {
 		self: nodeName, local: local, problems: problemList{},
 		felix:       newTable[string, api.FelixConfiguration](),
 		attachments: newTable[dataplane.AttachmentID, dataplane.Attachment](),
-		weps:        newTable[wepKey, api.WorkloadEndpoint](),
+		weps:        wepTable{rows: map[wepKey]*item{}},
 		profiles:    newTable[string, api.Profile](),
 		tiers:       newTable[string, api.Tier](),
 		policies:    newTable[store.Key, policy](),
@@ -80,7 +80,7 @@ func (g *Graph) put(k store.Key, o api.Object) {
 	case "FelixConfiguration":
 		g.felix.put(k.Name, as[api.FelixConfiguration](o))
 	case kindEndpoint:
-		g.weps.put(wepKey{k.Namespace, k.Name}, as[api.WorkloadEndpoint](o))
+		g.weps.touch(wepKey{k.Namespace, k.Name}).now = as[api.WorkloadEndpoint](o)
 	case kindProfile:
 		g.profiles.put(k.Name, as[api.Profile](o))
 	case "Tier":
