@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -201,26 +200,5 @@ func clean(l *labtest.Lab, s *script.State, nodes []string) error {
 			}
 		}
 	}
-	for _, c := range [][]string{
-		{"workloadendpoints", "-A", "-o", "yaml"},
-	} {
-		out, err := calicoctl(l, s, append([]string{"get"}, c...)...)
-		if err != nil {
-			return err
-		}
-		if i := slices.IndexFunc(strings.Split(out, "\n"), func(l string) bool { return strings.Contains(l, "kind: WorkloadEndpoint") && !strings.Contains(l, "List") }); i >= 0 {
-			return fmt.Errorf("left in the datastore:\n%s", out)
-		}
-	}
-	return nil
-}
-
-func calicoctl(l *labtest.Lab, s *script.State, args ...string) (string, error) {
-	cmd := exec.CommandContext(s.Context(), filepath.Join(l.Bin, "calicoctl"), args...)
-	cmd.Env = append(l.Environ(), "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS=unix://"+l.Base+"/lab/etcd.sock")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("calicoctl %q: %w: %s", args, err, out)
-	}
-	return string(out), nil
+	return l.DatastoreClean(s.Context(), "lab")
 }

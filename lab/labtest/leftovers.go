@@ -104,3 +104,20 @@ func namespacesOf(pid int) map[string]bool {
 	}
 	return all
 }
+
+// PidInside returns the pid of a process inside a node of the lab named lab: its agent.
+func (l *Lab) PidInside(t testing.TB, node string) int {
+	t.Helper()
+	inside, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", l.Trace(t, "lab").Init))
+	for pid, args := range processes() {
+		if ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); ns != inside || len(args) < 2 || args[1] != "node" {
+			continue
+		}
+		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if strings.Contains("\x00"+string(env), "\x00NODENAME="+node+"\x00") {
+			return pid
+		}
+	}
+	t.Fatalf("no agent runs in %s", node)
+	return 0
+}
