@@ -165,24 +165,22 @@ func TestRecoverStates(t *testing.T) {
 }
 
 // TestClaimYieldsToOverlap has another node claim a block of another size in the middle
-// of a claim, at each point where the claim reads.
+// of a claim, at each point where the claim reads or writes.
 func TestClaimYieldsToOverlap(t *testing.T) {
-	for point := range 5 {
+	for point := 1; ; point++ {
 		s := newSpy()
 		big, small := testPool("big", "10.0.0.0/26", 26), testPool("small", "10.0.0.0/26", 28)
 		b := NewAllocator(s.Store, "b")
-		lists := 0
-		s.onList = func(string) {
-			if lists++; lists == point+1 {
+		calls := 0
+		call := func() {
+			if calls++; calls == point {
 				mustAssign(t, b, ask("b", t0, small))
 			}
 		}
-		a := NewAllocator(s, "a")
-		addrs, err := a.Assign(t.Context(), ask("a", t0, big), nil)
-		if lists <= point {
-			continue
-		}
-		// Either a's block was there first, and b could only borrow from it, or a must.
+		s.onList = func(string) { call() }
+		s.before = func([]store.Op) error { call(); return nil }
+		// Whoever comes second borrows from the block of the first.
+		addrs, err := NewAllocator(s, "a").Assign(t.Context(), ask("a", t0, big), nil)
 		if err != nil || len(addrs) != 1 {
 			t.Errorf("point %d: %v, %v", point, addrs, err)
 		}
@@ -190,6 +188,12 @@ func TestClaimYieldsToOverlap(t *testing.T) {
 			t.Errorf("point %d: blocks %v", point, bs)
 		}
 		checkStore(t, s)
+		if calls < point {
+			if point < 7 {
+				t.Errorf("a claim has only %d points", calls)
+			}
+			return
+		}
 	}
 }
 
