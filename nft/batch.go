@@ -103,13 +103,13 @@ func (b *batch) apply(ch *filter.Changes) {
 	for _, name := range chains {
 		b.rules(name, ch.Chains[name])
 	}
+	b.deleteSets(ch) // a map's elements hold chains
 	for _, name := range chains {
 		if ch.Chains[name] == nil {
 			b.note("delete", "chain", name)
 			b.conn.DelChain(&nftables.Chain{Name: name, Table: b.table})
 		}
 	}
-	b.deleteSets(ch)
 }
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -215,17 +215,17 @@ func (g *Gen) Endpoint(i int) *dataplane.Endpoint {
 	}
 	ep.Sources = some(g, 2, g.Net)
 	ep.Ingress, ep.Egress = g.tiers(), g.tiers()
-	ep.Profiles = some(g, 2, func() dataplane.PolicyID {
-		return dataplane.PolicyID{Kind: "Profile", Name: Of(g, "p4", "p5")}
-	})
+	for range g.IntN(3) {
+		ep.Profiles = append(ep.Profiles, dataplane.PolicyID{Kind: "Profile", Name: Of(g, "p4", "p5")})
+	}
 	return ep
 }
 
 func (g *Gen) tiers() []dataplane.TierPolicies {
 	var out []dataplane.TierPolicies
 	order := g.Perm(4)
-	for i := range g.IntN(4) {
-		t := dataplane.TierPolicies{Tier: fmt.Sprint("t", i), Default: Of(g, dataplane.Deny, dataplane.Pass)}
+	for i := range g.IntN(3) {
+		t := dataplane.TierPolicies{Tier: fmt.Sprint("t", i), Default: Of(g, dataplane.Deny, dataplane.Pass, dataplane.Pass)}
 		for range 1 + g.IntN(2) {
 			if len(order) > 0 {
 				t.Policies = append(t.Policies, dataplane.PolicyID{Kind: "NetworkPolicy", Name: fmt.Sprint("p", order[0])})
@@ -248,6 +248,10 @@ func (g *Gen) Policy(id dataplane.PolicyID) *dataplane.Policy {
 	for range g.IntN(4) {
 		p.Egress = append(p.Egress, g.Rule())
 	}
+	if id.Kind == "Profile" || g.odds(3) { // or nearly nothing would pass
+		p.Ingress = append(p.Ingress, dataplane.Rule{Action: dataplane.Allow, Dst: dataplane.Peer{NotSets: g.sometimes(setNames...)}})
+		p.Egress = append(p.Egress, dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{NotSets: g.sometimes(setNames...)}})
+	}
 	return p
 }
 
@@ -257,7 +261,7 @@ func (g *Gen) Rule() dataplane.Rule {
 	if g.odds(8) {
 		r.Family = Of(g, dataplane.Families[:]...)
 	}
-	switch g.IntN(5) {
+	switch g.IntN(7) {
 	case 0, 1:
 		r.Protocol = Of(g, dataplane.TCP, dataplane.UDP, dataplane.SCTP, dataplane.UDPLite)
 	case 2:
@@ -294,9 +298,16 @@ var icmpTypes = []uint8{0, 3, 8, 8, 13, 128, 128, 1, 135, 136, 133, 134}
 func (g *Gen) peer() dataplane.Peer {
 	return dataplane.Peer{
 		Nets: g.twice(g.Net), NotNets: g.twice(g.Net),
-		Sets:    some(g, 2, func() dataplane.SetID { return Of(g, setNames...) }),
-		NotSets: some(g, 1, func() dataplane.SetID { return Of(g, setNames...) }),
+		Sets: g.sometimes(setNames...), NotSets: g.sometimes(setNames...),
 	}
+}
+
+// sometimes is one or two of the ids, and mostly none.
+func (g *Gen) sometimes(ids ...dataplane.SetID) []dataplane.SetID {
+	if g.odds(2) {
+		return nil
+	}
+	return some(g, 2, func() dataplane.SetID { return Of(g, ids...) })
 }
 
 // twice is some, more rarely.
@@ -327,7 +338,7 @@ func (g *Gen) portRange() dataplane.PortRange {
 // Net returns a prefix around an address of the world.
 func (g *Gen) Net() netip.Prefix {
 	a := g.addr(Of(g, dataplane.Families[:]...))
-	bits := a.BitLen() - Of(g, 0, 0, 0, 1, 4, 8, 9, 16)
+	bits := a.BitLen() - Of(g, 0, 0, 0, 1, 4, 8, 9, 16, 20)
 	if g.odds(25) {
 		bits = 0
 	}
