@@ -184,10 +184,10 @@ func TestClaimYieldsToOverlap(t *testing.T) {
 		if err != nil || len(addrs) != 1 {
 			t.Errorf("point %d: %v, %v", point, addrs, err)
 		}
-		if bs := listBlocks(t, s); len(bs) != 1 {
+		if bs := listBlocks(t, s.Store); len(bs) != 1 {
 			t.Errorf("point %d: blocks %v", point, bs)
 		}
-		checkStore(t, s)
+		checkStore(t, s.Store)
 		if calls < point {
 			if point < 7 {
 				t.Errorf("a claim has only %d points", calls)
