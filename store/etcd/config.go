@@ -26,6 +26,9 @@ type Config struct {
 
 	// DialTimeout bounds Open; default 10 s.
 	DialTimeout time.Duration
+	// Lazy makes Open return without an answer from etcd: what waits for one later fails
+	// with ErrUnavailable until etcd is there. A node starts so, to keep what stands.
+	Lazy bool
 	// RequestTimeout bounds every Get, Commit and page of a List; default 10 s.
 	RequestTimeout time.Duration
 }

@@ -129,7 +129,7 @@ func TestFaults(t *testing.T) {
 	far := open(t, link.Endpoint)
 	far.Heartbeat, far.Timeout, far.PageSize = 50*time.Millisecond, 500*time.Millisecond, 3
 	views := []*storetest.View{storetest.Follow(t, far.Watch()), storetest.Follow(t, far.Watch("IPPool", "NetworkPolicy"))}
-	for range 12 {
+	for range 15 {
 		fault(link, srv, r)
 		for range r.IntN(6) {
 			h.scribble(t, r)

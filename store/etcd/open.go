@@ -40,7 +40,7 @@ const (
 	retryWait = 50 * time.Millisecond
 )
 
-// Open connects to etcd and has it answer once, within c.DialTimeout. Its error is
+// Open connects to etcd and, unless c is Lazy, has it answer once, within c.DialTimeout. Its error is
 // ErrUnavailable with the true cause (connection refused, x509 …), ErrForbidden, or
 // about c. Close the Store when done.
 func Open(ctx context.Context, c Config) (*Store, error) {
@@ -79,6 +79,9 @@ func (s *Store) hello(ctx context.Context, c Config) error {
 		return s.failure(ctx, what, err, &attempt{})
 	}
 	s.client = client
+	if c.Lazy {
+		return nil
+	}
 	if _, err := s.fast(ctx, what, probe); err != nil {
 		client.Close()
 		end()

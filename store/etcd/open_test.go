@@ -97,6 +97,7 @@ func TestOpenEndsWithContext(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	files := etcdtest.NewTLS(t)
 	s, err := etcd.Open(storetest.Context(t), etcd.Config{
 		Endpoints: []string{etcdtest.StartTLS(t, files).Endpoint},
@@ -110,6 +111,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	srv := etcdtest.StartServer(t)
 	c, ctx := srv.Client(), storetest.Context(t)
 	for _, step := range []func() error{
