@@ -19,7 +19,7 @@ import (
 // Config is what an Agent needs.
 type Config struct {
 	Node    string
-	Local   []config.Layer // settings that win over the datastore's: file, then environment
+	Local   []config.Layer // settings that win over the datastore's, the strongest first: environment, file
 	Drivers []Driver       // synced in this order
 	Log     *slog.Logger
 	Resync  time.Duration // how often the kernel is read back; 0: 90 s

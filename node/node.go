@@ -99,10 +99,12 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 	if err := netlink.EnableForwarding(netlink.Current); err != nil {
 		return nil, err
 	}
+	cfg.Datastore.Lazy = true // a node starts without a datastore: what stands is kept, DEL works
 	if r.store, err = etcd.Open(ctx, cfg.Datastore); err != nil {
 		return nil, err
 	}
 	r.onClose(func() { r.store.Close() })
+	r.store.Bad = func(key string, err error) { log.Error("stored value cannot be used", "key", key, "error", err) }
 	drivers, closeDrivers, err := felix.KernelDrivers(netlink.Current, r.net, log)
 	if err != nil {
 		return nil, err
@@ -110,6 +112,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 	r.onClose(closeDrivers)
 	r.agent = felix.New(felix.Config{Node: cfg.Name, Local: []config.Layer{cfg.Felix}, Drivers: drivers, Log: log})
 	r.board = newBoard(cfg.Name, r.agent)
+	r.store.Notify = r.datastoreTrouble
 	r.alloc = ipam.NewAllocator(r.store, cfg.Name)
 	return r, r.assembleCNI()
 }
@@ -134,6 +137,16 @@ func (r *runtime) assembleCNI() error {
 		HostNS:    netlink.Current,
 	})
 	return err
+}
+
+// datastoreTrouble takes down why the view of the datastore is not fresh; nil: it is.
+func (r *runtime) datastoreTrouble(err error) {
+	r.board.note("datastore", err)
+	if err != nil {
+		r.log.Warn("the datastore does not answer; what stands in the kernel stays", "error", err)
+		return
+	}
+	r.log.Info("the datastore answers")
 }
 
 func (r *runtime) onClose(f func()) { r.closers = append(r.closers, f) }
