@@ -36,7 +36,7 @@ func TestGraphIsCompute(t *testing.T) {
 		randomRun(t, seed)
 		return
 	}
-	runs := 2000
+	runs := 1000
 	if s := os.Getenv("CALICO_CALC_RUNS"); s != "" {
 		runs, _ = strconv.Atoi(s)
 	}
@@ -187,11 +187,37 @@ func (w *world) event(g *Graph) {
 		g.Remove(k)
 	case n < 45 && len(w.old) > 0: // back to an earlier value
 		w.put(g, pick(w, w.old...))
-	case n < 50 && len(w.objects) > 0: // the same again
+	case n < 60 && len(w.objects) > 0:
+		w.tweak(g, pick(w, w.keys()...))
+	case n < 63 && len(w.objects) > 0: // the same again
 		g.Put(w.objects[pick(w, w.keys()...)])
 	default:
 		w.put(g, w.object())
 	}
+}
+
+// tweak changes one field of an object, if it is an endpoint.
+func (w *world) tweak(g *Graph, k store.Key) {
+	old, ok := w.objects[k].(*api.WorkloadEndpoint)
+	if !ok {
+		return
+	}
+	o, from := *old, w.wep("node1")
+	switch w.IntN(6) {
+	case 0:
+		o.Labels = from.Labels
+	case 1:
+		o.Spec.Ports = from.Spec.Ports
+	case 2:
+		o.Spec.IPNetworks = from.Spec.IPNetworks
+	case 3:
+		o.Spec.Profiles = from.Spec.Profiles
+	case 4:
+		o.Spec.ServiceAccountName = from.Spec.ServiceAccountName
+	case 5:
+		o.Spec.AllowSpoofedSourcePrefixes = from.Spec.AllowSpoofedSourcePrefixes
+	}
+	w.put(g, &o)
 }
 
 // keys are in order, so that a seed replays.

@@ -168,6 +168,8 @@ func TestRecordDecidesExistenceAndAddresses(t *testing.T) {
 	w := wepOf("node1", "default", "p", "x=new", "10.0.0.1")
 	w.ResourceVersion = "20"
 	stale := wepOf("node1", "default", "p", "x=old", "10.0.0.99")
+	same := wepOf("node1", "default", "p", "x=same", "10.0.0.97")
+	same.ResourceVersion = "20"
 	newer := wepOf("node1", "default", "p", "x=newer", "10.0.0.98")
 	newer.ResourceVersion = "21"
 	for _, test := range []struct {
@@ -177,7 +179,7 @@ func TestRecordDecidesExistenceAndAddresses(t *testing.T) {
 	}{
 		{"nothing stored: the record's copy", nil, "new"},
 		{"an older one stored: the record's copy", []api.Object{stale}, "new"},
-		{"the same stored", []api.Object{w}, "new"},
+		{"the record's own, or what the store says of that revision", []api.Object{same}, "same"},
 		{"a newer one stored: its labels", []api.Object{newer}, "newer"},
 	} {
 		c := contents{objects: test.stored, attachments: []*dataplane.Attachment{record(w)}}
