@@ -49,8 +49,14 @@ func newContext(s *dataplane.State, f dataplane.Family) (*context, error) {
 	if err := checkPrefixes(s.Settings.InterfacePrefixes); err != nil {
 		return nil, err
 	}
+	if n := len(s.Settings.LogPrefix); n > maxLogPrefix {
+		return nil, fmt.Errorf("LogPrefix: %d bytes; the kernel takes %d", n, maxLogPrefix)
+	}
 	return c, c.natAddr(s.Settings.NATOutgoingAddr)
 }
+
+// maxLogPrefix leaves room for what [Log] adds, within the kernel's 127 bytes.
+const maxLogPrefix = 125
 
 // marks takes the lowest bits of the mask.
 func (c *context) marks(mask uint32) error {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -180,6 +181,7 @@ func TestSettingsThatCannotBeHeld(t *testing.T) {
 		"empty prefix":     func(s *dataplane.Settings) { s.InterfacePrefixes = []string{"cali", ""} },
 		"no address":       func(s *dataplane.Settings) { s.NATOutgoingAddr = "here" },
 		"prefix too long":  func(s *dataplane.Settings) { s.InterfacePrefixes = []string{"calicalicalicali"} },
+		"long log prefix":  func(s *dataplane.Settings) { s.LogPrefix = strings.Repeat("x", 126) },
 		"prefix with path": func(s *dataplane.Settings) { s.InterfacePrefixes = []string{"a/b"} },
 	} {
 		s := dataplane.NewState()

@@ -178,8 +178,14 @@ func (b *batch) changeSet(name string, sc *filter.SetChange) {
 }
 
 func (b *batch) changeMap(name string, mc *filter.MapChange) {
+	if mc.Gone {
+		return
+	}
 	expand := func(m map[string]string) (out []nftables.SetElement) {
 		for _, iface := range sorted(m) {
+			if len(iface) >= ifNameLen {
+				b.fail(fmt.Errorf("map %s: %q is longer than a device's name can be", name, iface))
+			}
 			out = append(out, jump(iface, m[iface]))
 		}
 		return out

@@ -2,10 +2,18 @@ package nft
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 )
 
@@ -64,6 +72,18 @@ func mustSync(t *testing.T, d *Driver) {
 	}
 }
 
+// quiet holds that the kernel has what d believes: reading it back writes nothing.
+func quiet(t *testing.T, d *Driver) {
+	t.Helper()
+	before := d.Stats()
+	d.Resync()
+	mustSync(t, d)
+	before.Reads += 2
+	if after := d.Stats(); after != before {
+		t.Fatalf("Sync after Resync: %+v, want %+v", after, before)
+	}
+}
+
 func TestSecondSyncWritesNothing(t *testing.T) {
 	ns := nstest.New(t)
 	d := newDriver(t, ns)
@@ -72,15 +92,440 @@ func TestSecondSyncWritesNothing(t *testing.T) {
 	if got := d.Stats(); got.Replacements != 2 || got.Transactions != 2 {
 		t.Fatalf("first Sync: %+v, want 2 tables put in place", got)
 	}
-	d.Resync()
+	quiet(t, d)
 	mustSync(t, d)
+	d.Update(sample().Delta())
+	mustSync(t, d)
+	if n := d.Stats().Transactions; n != 2 {
+		t.Errorf("the same state again: %d transactions, want none more than the first 2", n)
+	}
 	again := newDriver(t, ns)
 	again.Update(sample().Delta())
 	mustSync(t, again)
+	if s := again.Stats(); s.Transactions != 0 || s.Reads != 2 {
+		t.Errorf("another Driver's first Sync: %+v, want 2 reads and no transaction", s)
+	}
+}
+
+// Random small changes, one transaction each, leave the kernel with what a fresh start
+// would: prefixes that cover each other come and go, sets and chains too.
+func TestChangesInTheKernel(t *testing.T) {
+	seed := difftest.Seed(t)
+	g := difftest.NewGen(seed)
+	d := newDriver(t, nstest.New(t))
+	s := dataplane.NewState()
+	for i := range difftest.Count(t, "NFT_STEPS", 300) {
+		delta := g.Delta(s)
+		d.Update(delta)
+		s.Apply(delta)
+		if err := d.Sync(context.Background()); err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		if i%5 == 0 {
+			quiet(t, d)
+		}
+	}
+	if n := d.Stats().Replacements; n != 2 {
+		t.Errorf("%d tables were replaced whole, want the first 2 only", n)
+	}
+}
+
+func conn(t *testing.T, ns int) *nftables.Conn {
+	t.Helper()
+	c, err := nftables.New(nftables.WithNetNSFd(ns))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func flush(t *testing.T, c *nftables.Conn) {
+	t.Helper()
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What others change in our table is put right.
+func TestDrift(t *testing.T) {
+	ns := nstest.New(t)
+	d := newDriver(t, ns)
+	d.Update(sample().Delta())
+	mustSync(t, d)
+	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}
+	chain := func(name string) *nftables.Chain { return &nftables.Chain{Name: name, Table: table} }
+	rules := func(c *nftables.Conn, name string) []*nftables.Rule {
+		list, err := c.GetRules(table, chain(name))
+		if err != nil || len(list) == 0 {
+			t.Fatalf("rules of %s: %v, %v", name, list, err)
+		}
+		return list
+	}
+	enc := d.tables[0].enc
+	for name, meddle := range map[string]func(*nftables.Conn){
+		"a rule is removed": func(c *nftables.Conn) {
+			if err := c.DelRule(rules(c, "cali-FORWARD")[0]); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a rule is added": func(c *nftables.Conn) {
+			c.InsertRule(&nftables.Rule{Table: table, Chain: chain("cali-FORWARD"), Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}})
+		},
+		"a rule moves": func(c *nftables.Conn) {
+			list := rules(c, "cali-tw-cali1")
+			if err := c.DelRule(list[0]); err != nil {
+				t.Fatal(err)
+			}
+			c.AddRule(&nftables.Rule{Table: table, Chain: list[0].Chain, Exprs: list[0].Exprs, UserData: list[0].UserData})
+		},
+		"a chain is emptied": func(c *nftables.Conn) { c.FlushChain(chain("cali-wl-forward")) },
+		"a chain is added":   func(c *nftables.Conn) { c.AddChain(chain("cali-other")) },
+		"a set is emptied": func(c *nftables.Conn) {
+			s := enc.set("cali40all-ipam-pools", filter.Nets)
+			s.Table = table
+			c.FlushSet(s)
+		},
+		"an element is added": func(c *nftables.Conn) {
+			s := enc.set("cali40s.abc", filter.Nets)
+			s.Table = table
+			if err := c.SetAddElements(s, elements(filter.Nets, filter.Element{Prefix: netip.MustParsePrefix("1.2.3.0/24")})); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a map element is removed": func(c *nftables.Conn) {
+			s := enc.vmap("cali-to-wl-dispatch")
+			s.Table = table
+			if err := c.SetDeleteElements(s, []nftables.SetElement{jump("cali1", "cali-tw-cali1")}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"the policy of a base chain changes": func(c *nftables.Conn) {
+			drop := nftables.ChainPolicyDrop
+			x := chain("cali-FORWARD")
+			x.Policy = &drop
+			c.AddChain(x)
+		},
+		"the table is deleted": func(c *nftables.Conn) { c.DelTable(table) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := conn(t, ns)
+			meddle(c)
+			flush(t, c)
+			before := d.Stats().Replacements
+			d.Resync()
+			mustSync(t, d)
+			if got := d.Stats().Replacements; got != before+1 {
+				t.Fatalf("%d tables were replaced, want 1", got-before)
+			}
+			quiet(t, d)
+		})
+	}
+}
+
+// A change that meets a table that others changed fails whole, and the next Sync puts
+// all right.
+func TestDriftBeforeAChange(t *testing.T) {
+	ns := nstest.New(t)
+	d := newDriver(t, ns)
+	d.Update(sample().Delta())
+	mustSync(t, d)
+	c := conn(t, ns)
+	c.DelTable(&nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4})
+	flush(t, c)
+	delta := dataplane.NewDelta()
+	delta.Endpoints["cali1"] = nil
+	d.Update(delta)
+	if err := d.Sync(context.Background()); err == nil {
+		t.Fatal("no error of a change to a table that is gone")
+	}
+	mustSync(t, d)
+	quiet(t, d)
+}
+
+func TestForeignTablesStay(t *testing.T) {
+	ns := nstest.New(t)
+	c := conn(t, ns)
+	other := c.AddTable(&nftables.Table{Name: "other", Family: nftables.TableFamilyIPv4})
+	twin := c.AddTable(&nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}) // our name, another family
+	for _, table := range []*nftables.Table{other, twin} {
+		ch := c.AddChain(&nftables.Chain{Name: "cali-FORWARD", Table: table})
+		c.AddRule(&nftables.Rule{Table: table, Chain: ch, Exprs: []expr.Any{&expr.Counter{}}})
+	}
+	flush(t, c)
+	d := newDriver(t, ns)
+	d.Update(sample().Delta())
+	mustSync(t, d)
+	quiet(t, d)
+	for _, table := range []*nftables.Table{other, twin} {
+		rules, err := c.GetRules(table, &nftables.Chain{Name: "cali-FORWARD", Table: table})
+		if err != nil || len(rules) != 1 {
+			t.Errorf("table %s of family %d: %d rules, %v; want the one that was there", table.Name, table.Family, len(rules), err)
+		}
+	}
+}
+
+// Sets larger than one message holds arrive whole, and go whole.
+func TestLargeSets(t *testing.T) {
+	const n = 30000
+	d := newDriver(t, nstest.New(t))
+	s := sample()
+	for i := range n {
+		a4 := netip.AddrFrom4([4]byte{20, byte(i >> 16), byte(i >> 8), byte(i)})
+		a6 := netip.MustParseAddr(fmt.Sprintf("fd01::%x", i))
+		for _, a := range []netip.Addr{a4, a6} {
+			s.Sets["s:abc"][dataplane.Member{Prefix: netip.PrefixFrom(a, a.BitLen())}] = struct{}{}
+			s.Sets["n:http"][dataplane.Member{Prefix: netip.PrefixFrom(a, a.BitLen()), Protocol: dataplane.TCP, Port: 80}] = struct{}{}
+		}
+	}
+	d.Update(s.Delta())
+	mustSync(t, d)
+	quiet(t, d)
+	before := d.Stats().Messages
+	delta := dataplane.NewDelta()
+	delta.Sets["s:abc"] = &dataplane.SetDelta{Remove: []dataplane.Member{{Prefix: netip.MustParsePrefix("20.0.1.7/32")}}}
+	d.Update(delta)
+	mustSync(t, d)
+	if got := d.Stats().Messages - before; got != 1 {
+		t.Errorf("one member less: %d messages, want 1", got)
+	}
+	delta.Sets["s:abc"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: netip.MustParsePrefix("20.0.0.0/8")}, {Prefix: netip.MustParsePrefix("fd01::/16")}}}
+	d.Update(delta)
+	mustSync(t, d)
+	quiet(t, d)
+	delta.Sets["s:abc"] = nil
+	d.Update(delta)
+	mustSync(t, d)
+	quiet(t, d)
+}
+
+// Intervals at the edges of the address and port space, one beside the other.
+func TestEdges(t *testing.T) {
+	d := newDriver(t, nstest.New(t))
+	s := sample()
+	d.Update(s.Delta())
+	mustSync(t, d)
+	step := func(add, remove []string) {
+		t.Helper()
+		sd := &dataplane.SetDelta{}
+		for _, p := range add {
+			sd.Add = append(sd.Add, dataplane.Member{Prefix: netip.MustParsePrefix(p)})
+		}
+		for _, p := range remove {
+			sd.Remove = append(sd.Remove, dataplane.Member{Prefix: netip.MustParsePrefix(p)})
+		}
+		delta := dataplane.NewDelta()
+		delta.Sets["s:abc"] = sd
+		d.Update(delta)
+		mustSync(t, d)
+		quiet(t, d)
+	}
+	step([]string{"0.0.0.0/0", "::/0"}, nil)
+	step([]string{"128.0.0.0/1", "8000::/1"}, []string{"0.0.0.0/0", "::/0"})
+	step([]string{"0.0.0.0/1", "::/1"}, nil)
+	step([]string{"0.0.0.0/32", "::/128"}, []string{"128.0.0.0/1", "0.0.0.0/1", "::/1", "8000::/1"})
+	step([]string{"255.255.255.254/32", "0.0.0.1/32"}, nil)
+	step(nil, []string{"255.255.255.255/32", "0.0.0.0/32"})
+	step([]string{"255.255.255.255/32"}, []string{"255.255.255.254/32"})
+}
+
+// The kernel takes every kind of match, action and verdict, and gives it back.
+func TestEveryEncoding(t *testing.T) {
+	ns := nstest.New(t)
+	for _, f := range dataplane.Families {
+		p := everything(f)
+		enc := &encoder{family: f, group: 1, maps: map[string]filter.Field{}}
+		s, err := openSocket(ns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		b := newBatch(enc)
+		b.clearTable()
+		b.apply(filter.NewProgram(f).Diff(p))
+		msgs, err := b.messages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.transact(msgs); err != nil {
+			t.Fatal(b.explain(err))
+		}
+		want, err := enc.imageOf(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, err := s.read(enc.afFamily())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := want.differs(have); d != "" {
+			t.Errorf("%v: the kernel gives back another %s", f, d)
+		}
+	}
+}
+
+func everything(f dataplane.Family) *filter.Program {
+	a := difftest.PodAddr(0, f)
+	tcp := filter.Match{Field: filter.Protocol, Value: filter.Number(dataplane.TCP)}
+	p := filter.NewProgram(f)
+	one := func(e filter.Element) map[filter.Element]struct{} { return map[filter.Element]struct{}{e: {}} }
+	host := netip.PrefixFrom(a, a.BitLen())
+	p.Sets["cali-n"] = &filter.Set{Kind: filter.Nets, Elements: one(filter.Element{Prefix: host})}
+	p.Sets["cali-p"] = &filter.Set{Kind: filter.PortRanges, Elements: one(filter.Element{Ports: dataplane.PortRange{Min: 1, Max: 65535}})}
+	p.Sets["cali-t"] = &filter.Set{Kind: filter.Triples, Elements: one(filter.Element{Prefix: host, Protocol: 6, Ports: dataplane.PortRange{Min: 80, Max: 80}})}
+	p.Sets["cali-i"] = &filter.Set{Kind: filter.Ifaces, Elements: one(filter.Element{Iface: "cali123456789ab"})}
+	p.Sets["cali-in"] = &filter.Set{Kind: filter.IfaceNets, Elements: one(filter.Element{Iface: "cali0", Prefix: host})}
+	p.Maps["cali-m"] = &filter.Map{Field: filter.InIface, Chains: map[string]string{"cali0": "cali-leaf"}}
+	var rules []filter.Rule
+	for _, m := range []filter.Match{
+		{Field: filter.SrcAddr, Value: filter.Prefix{Prefix: host}},
+		{Field: filter.DstAddr, Value: filter.Prefix{Prefix: netip.PrefixFrom(a, 13)}},
+		{Field: filter.SrcAddr, Value: filter.SetRef("cali-n")},
+		{Field: filter.SrcPort, Value: filter.Ports{Min: 80, Max: 80}},
+		{Field: filter.DstPort, Value: filter.Ports{Min: 80, Max: 90}},
+		{Field: filter.DstPort, Value: filter.SetRef("cali-p")},
+		{Field: filter.ICMP, Value: filter.Type{Type: 8}},
+		{Field: filter.ICMP, Value: filter.Type{Type: 8, Code: 1, HasCode: true}},
+		{Field: filter.SrcTriple, Value: filter.SetRef("cali-t")},
+		{Field: filter.DstTriple, Value: filter.SetRef("cali-t")},
+		{Field: filter.InIface, Value: filter.Iface{Name: "cali", Prefix: true}},
+		{Field: filter.OutIface, Value: filter.Iface{Name: "cali123456789ab"}},
+		{Field: filter.InIface, Value: filter.SetRef("cali-i")},
+		{Field: filter.InIfaceSrc, Value: filter.SetRef("cali-in")},
+		{Field: filter.Mark, Value: filter.Bits{Mask: 3, Value: 1}},
+		{Field: filter.ConnState, Value: filter.Conns(1<<dataplane.ConnNew | 1<<dataplane.ConnUntracked)},
+		{Field: filter.SrcLocal},
+	} {
+		inverse := m
+		inverse.Not = true
+		rules = append(rules, filter.Rule{Match: []filter.Match{tcp, m}}, filter.Rule{Match: []filter.Match{tcp, inverse}})
+	}
+	for _, x := range []filter.Action{
+		filter.Log{Prefix: "x: "}, filter.Count{}, filter.SetMark{Mask: 2, Value: 2}, filter.SetCtMark{Mask: 2, Value: 0},
+	} {
+		rules = append(rules, filter.Rule{Actions: []filter.Action{x}})
+	}
+	rules = append(rules, filter.Rule{Verdict: filter.Jump, Target: "cali-leaf"}, filter.Rule{Match: []filter.Match{tcp}, Verdict: filter.Goto, Target: "cali-leaf"},
+		filter.Rule{Verdict: filter.Dispatch, Target: "cali-m"})
+	p.Chains["cali-base"] = &filter.Chain{Base: &filter.Base{Hook: filter.Forward, Table: filter.FilterTable, Priority: 1}, Rules: rules}
+	var leaf []filter.Rule
+	for _, v := range []filter.Verdict{filter.Return, filter.Drop, filter.Reject, filter.Accept} {
+		leaf = append(leaf, filter.Rule{Verdict: v})
+	}
+	p.Chains["cali-leaf"] = &filter.Chain{Rules: leaf}
+	act := func(a ...filter.Action) []filter.Rule { return []filter.Rule{{Match: []filter.Match{tcp}, Actions: a}} }
+	p.Chains["cali-raw"] = &filter.Chain{Base: &filter.Base{Hook: filter.Prerouting, Table: filter.RawTable, Priority: -299}, Rules: act(filter.Notrack{})}
+	p.Chains["cali-snat"] = &filter.Chain{
+		Base:  &filter.Base{Hook: filter.Postrouting, Table: filter.NATTable, Priority: 99},
+		Rules: append(act(filter.SNAT{Addr: a}), act(filter.Masquerade{})...),
+	}
+	p.Chains["cali-dnat"] = &filter.Chain{
+		Base:  &filter.Base{Hook: filter.Prerouting, Table: filter.NATTable, Priority: -101},
+		Rules: append(act(filter.DNAT{Addr: a, Port: 80}), act(filter.DNAT{Addr: a})...),
+	}
+	return p
+}
+
+// A refused transaction changes nothing, and the error names the object.
+func TestRefusal(t *testing.T) {
+	d := newDriver(t, nstest.New(t))
+	d.Update(sample().Delta())
+	mustSync(t, d)
+	for want, ch := range map[string]*filter.Changes{
+		"add rule 1 of chain cali-x: no such file or directory": {Chains: map[string]*filter.Chain{"cali-x": {Rules: []filter.Rule{
+			{Verdict: filter.Drop}, {Verdict: filter.Jump, Target: "cali-nowhere"}, {Verdict: filter.Drop},
+		}}}},
+		"remove from set cali40all-ipam-pools: no such file or directory": {Sets: map[string]*filter.SetChange{"cali40all-ipam-pools": {
+			Kind: filter.Nets, Remove: []filter.Element{{Prefix: netip.MustParsePrefix("9.9.9.9/32")}},
+		}}},
+		"delete set cali40nothing: no such file or directory": {Sets: map[string]*filter.SetChange{"cali40nothing": {Kind: filter.Nets, Gone: true}}},
+	} {
+		ch.Maps = map[string]*filter.MapChange{}
+		b := newBatch(d.tables[0].enc)
+		b.apply(ch)
+		err := d.send(b)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+	quiet(t, d)
+}
+
+func TestMissingModuleIsNamed(t *testing.T) {
+	enc := &encoder{family: dataplane.IPv6}
+	got := lacks(unix.ENOENT, enc, label{kind: "rule", exprs: []expr.Any{&expr.Payload{}, &expr.Fib{}, &expr.Masq{}}})
+	if want := "; the kernel may lack a module that the rule needs: [nft_fib_ipv6 nft_masq]"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Settings that cannot be held change nothing in the kernel.
+func TestBadSettings(t *testing.T) {
+	d := newDriver(t, nstest.New(t))
+	d.Update(sample().Delta())
+	mustSync(t, d)
+	bad := dataplane.DefaultSettings()
+	bad.MarkMask = 1
+	delta := dataplane.NewDelta()
+	delta.Settings = &bad
+	d.Update(delta)
+	err := d.Sync(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "NftablesMarkMask 0x1") {
+		t.Errorf("error %v, want one that names NftablesMarkMask 0x1", err)
+	}
+	good := dataplane.DefaultSettings()
+	delta.Settings = &good
+	d.Update(delta)
+	mustSync(t, d)
+	quiet(t, d)
 	if n := d.Stats().Transactions; n != 2 {
-		t.Errorf("Sync after Resync: %d transactions, want none more than the first 2", n)
+		t.Errorf("%d transactions, want the first 2 only", n)
 	}
-	if n := again.Stats().Transactions; n != 0 {
-		t.Errorf("another Driver's first Sync: %d transactions, want none", n)
+}
+
+func BenchmarkThousandEndpoints(b *testing.B) {
+	g := difftest.NewGen(1)
+	s := g.State()
+	s.Settings = dataplane.DefaultSettings()
+	for i := range 1000 {
+		ep := g.Endpoint(0)
+		ep.Interface = difftest.Iface(i)
+		ep.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 65, byte(i >> 8), byte(i)})}
+		s.Endpoints[ep.Interface] = ep
 	}
+	ns := nstest.New(b)
+	b.Run("whole", func(b *testing.B) {
+		for b.Loop() {
+			d, err := New(ns, Config{LogGroup: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			d.Update(s.Delta())
+			c, _ := nftables.New(nftables.WithNetNSFd(ns))
+			c.FlushRuleset()
+			_ = c.Flush()
+			if err := d.Sync(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+			d.Close()
+		}
+	})
+	b.Run("one", func(b *testing.B) {
+		d, err := New(ns, Config{LogGroup: 1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer d.Close()
+		d.Update(s.Delta())
+		if err := d.Sync(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			delta := dataplane.NewDelta()
+			delta.Endpoints[difftest.Iface(7)] = g.Endpoint(7)
+			d.Update(delta)
+			if err := d.Sync(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
