@@ -406,15 +406,7 @@ func TestWaitersShareACommit(t *testing.T) {
 			results <- result{addrs, err}
 		}()
 	}
-	for {
-		a.mu.Lock()
-		n := len(a.wait)
-		a.mu.Unlock()
-		if n == 10 {
-			break
-		}
-		runtime.Gosched()
-	}
+	waitForWaiters(a, 10)
 	<-a.turn
 	seen := map[netip.Addr]bool{}
 	for range 10 {
@@ -444,6 +436,7 @@ func TestOneBadJobDoesNotSpoilTheBatch(t *testing.T) {
 			errs <- err
 		}()
 	}
+	waitForWaiters(a, 8)
 	<-a.turn
 	failed := 0
 	for range 8 {
@@ -457,6 +450,49 @@ func TestOneBadJobDoesNotSpoilTheBatch(t *testing.T) {
 		t.Errorf("%d failed, %d handles", failed, n)
 	}
 	checkStore(t, s)
+}
+
+// TestFailedBatchLeavesNoTrace has two jobs of one batch borrow from the same block and
+// fail, and then that block written for another reason.
+func TestFailedBatchLeavesNoTrace(t *testing.T) {
+	s := memory.New()
+	p := testPool("p", "10.0.0.0/29", 29)
+	a, b := NewAllocator(s, "a"), NewAllocator(s, "b")
+	mustAssign(t, b, ask("b", t0, p))
+	mustAssign(t, a, ask("g", t0, p))
+	if _, err := s.Commit(t.Context(), []store.Op{store.Create(endpoint("w0", nil)), store.Create(endpoint("w1", nil))}); err != nil {
+		t.Fatal(err)
+	}
+	a.turn <- struct{}{}
+	errs := make(chan error)
+	for i := range 2 {
+		go func() {
+			_, err := a.Assign(context.Background(), ask(fmt.Sprint("h", i), t0, p), func(addrs []netip.Addr) ([]store.Op, error) {
+				return []store.Op{store.Create(endpoint(fmt.Sprint("w", i), addrs))}, nil
+			})
+			errs <- err
+		}()
+	}
+	waitForWaiters(a, 2)
+	<-a.turn
+	for range 2 {
+		wantErr(t, <-errs, store.ErrExists)
+	}
+	mustRelease(t, a, "g", t0)
+	checkStore(t, s)
+}
+
+// waitForWaiters returns when n jobs wait for their turn.
+func waitForWaiters(a *Allocator, n int) {
+	for {
+		a.mu.Lock()
+		waiting := len(a.wait)
+		a.mu.Unlock()
+		if waiting == n {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 func TestCallerMayLeave(t *testing.T) {

@@ -169,10 +169,9 @@ func (s *search) borrowed(ctx context.Context, pick picker) (block, netip.Addr, 
 			if !p.holds(e.cidr) || e.owner == s.owner() || e.strict || e.free+e.resting == 0 {
 				continue
 			}
-			old := s.foreign(e.cidr)
-			b, addr, err := s.take(old, pick)
+			b, addr, err := s.take(s.foreign(e.cidr), pick)
 			if addr.IsValid() {
-				s.blocks[e.cidr] = old
+				s.blocks[e.cidr] = s.all[e.cidr] // as stored, not as the batch would have it
 			}
 			if err != nil || addr.IsValid() {
 				return b, addr, err
