@@ -2,6 +2,8 @@ package lab_test
 
 import (
 	"context"
+	"flag"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "6") // the tests wait more than they work
 	code := m.Run()
 	labtest.RemoveBinaries()
 	os.Exit(code)
@@ -178,4 +182,20 @@ func TestExecHangUp(t *testing.T) {
 		t.Error("the command goes on")
 	}
 	cmd.Wait()
+}
+
+// A pod that is removed takes its namespaces with it: nobody holds on to them, the agent's
+// threads included.
+func TestRemovedPodIsGone(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t)
+	l.Must(t, "up", "--nodes", "1")
+	before := l.Trace(t, "lab").Namespaces
+	for range 10 {
+		l.Must(t, "run", "a", "--", "sleep", "1000")
+		l.Must(t, "rm", "a")
+	}
+	await(t, "the namespaces of the pods are gone", func() bool {
+		return maps.Equal(before, l.Trace(t, "lab").Namespaces)
+	})
 }

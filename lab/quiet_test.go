@@ -143,7 +143,9 @@ func TestReconcileWritesOnlyWhatDiffers(t *testing.T) {
 	l.Must(t, "kill", "node1")
 	waitReady(t, l, "node1")
 	repair(t, h, "vxlan.calico")
-	restored := func() bool { return strings.HasSuffix(strings.Join(w.list()[before:], ","), "route deleted,route added") }
+	restored := func() bool {
+		return strings.HasSuffix(strings.Join(w.list()[before:], ","), "route deleted,route added")
+	}
 	await(t, "the repair is told", restored)
 	for _, s := range w.list()[before:] {
 		if !strings.HasPrefix(s, "nftables") && !strings.HasPrefix(s, "route") {
@@ -158,6 +160,7 @@ func TestReconcileWritesOnlyWhatDiffers(t *testing.T) {
 
 // repair deletes a route on the device and waits until the agent has put it back.
 func repair(t *testing.T, h *netlink.Handle, device string) {
+	t.Helper()
 	t.Helper()
 	link, err := h.LinkByName(device)
 	if err != nil {

@@ -88,13 +88,14 @@ func processes() map[int][]string {
 	return all
 }
 
-// namespacesOf returns the namespaces that a process is in or holds a descriptor of.
+// namespacesOf returns the namespaces that a process, or one of its threads, is in or
+// holds a descriptor of.
 func namespacesOf(pid int) map[string]bool {
 	all := map[string]bool{}
-	for _, glob := range []string{"ns", "fd"} {
-		entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/%s", pid, glob))
-		for _, e := range entries {
-			to, _ := os.Readlink(fmt.Sprintf("/proc/%d/%s/%s", pid, glob, e.Name()))
+	for _, glob := range []string{"fd/*", "task/*/ns/*"} {
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/%s", pid, glob))
+		for _, l := range links {
+			to, _ := os.Readlink(l)
 			for _, kind := range []string{"net:[", "mnt:[", "pid:[", "uts:[", "ipc:["} {
 				if strings.HasPrefix(to, kind) {
 					all[to] = true
