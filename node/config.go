@@ -18,6 +18,7 @@ type Config struct {
 	Felix     config.Layer // FELIX_*
 
 	IPv4, IPv6 AddressSetting
+	Pools      []PoolSetting // created in a cluster that has none
 
 	ManageCNI  bool   // install the CNI plugin and its configuration
 	CNIConfDir string // default /etc/cni/net.d
@@ -56,6 +57,9 @@ func FromEnviron(environ []string) (Config, error) {
 	}
 	var err error
 	if c.Datastore, err = etcd.FromEnviron(environ); err != nil {
+		return c, err
+	}
+	if c.Pools, err = defaultPools(env); err != nil {
 		return c, err
 	}
 	if c.IPv4, err = addressSetting("IP", env["IP"], env["IP_AUTODETECTION_METHOD"]); err != nil {

@@ -80,6 +80,9 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 	if err := r.ensureCluster(ctx); err != nil {
 		return 0, err
 	}
+	if err := ensurePools(ctx, r.store, r.cfg.Pools); err != nil {
+		return 0, err
+	}
 	n, err := writeNode(ctx, r.store, r.cfg.Name, a)
 	if err != nil {
 		return 0, err
