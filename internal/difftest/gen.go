@@ -405,6 +405,9 @@ func (g *Gen) fromPod(p *dataplane.Packet, f dataplane.Family) {
 	switch g.IntN(4) {
 	case 0:
 		p.Dst = NodeAddr(f)
+		if f == dataplane.IPv6 && g.odds(3) {
+			p.Src = LinkLocal(g)
+		}
 	case 1:
 		p.Out, p.Dst = Uplink, Of(g, outside[f]...)
 	default:

@@ -32,6 +32,7 @@ func TestOneVerdict(t *testing.T) {
 		w.forget()
 		for i, sight := range w.send(packets) {
 			seen[check(t, round, s, progs, packets[i], sight)]++
+			seen["logged"] += sight.logs
 		}
 		if round%25 == 24 {
 			checkQuiet(t, d)
@@ -42,7 +43,7 @@ func TestOneVerdict(t *testing.T) {
 		}
 	}
 	t.Log(seen)
-	for _, what := range []string{"fwd accept", "fwd drop", "inp accept", "inp drop", "out accept", "out drop", "masquerade"} {
+	for _, what := range []string{"fwd accept", "fwd drop", "inp accept", "inp drop", "out accept", "out drop", "masquerade", "logged"} {
 		if seen[what] == 0 {
 			t.Errorf("no packet was of the kind %q: the test says nothing of it", what)
 		}
@@ -64,7 +65,7 @@ func compile(t *testing.T, s *dataplane.State) map[dataplane.Family]*filter.Prog
 
 func newDriver(t *testing.T, w *world) *nft.Driver {
 	t.Helper()
-	d, err := nft.New(w.node, nft.Config{LogGroup: 1})
+	d, err := nft.New(w.node, nft.Config{LogGroup: ruleGroup})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,13 +120,14 @@ func check(t *testing.T, round int, s *dataplane.State, progs map[dataplane.Fami
 	case p.Out == "":
 		hook = "inp"
 	}
-	if _, ok := seen[logIn]; !ok && p.In != "" {
+	if _, ok := seen.at[logIn]; !ok && p.In != "" {
 		t.Fatalf("round %d: the packet did not arrive: %+v", round, p)
 	}
-	_, passed := seen[hook]
+	_, passed := seen.at[hook]
 	pass := want.Verdict == dataplane.Accept || want.Verdict == dataplane.Return
 	nat, why := checkNAT(s, p, want, seen)
-	if trace.Verdict != want.Verdict || trace.Masquerade != want.Masquerade || passed != pass || why != "" {
+	if trace.Verdict != want.Verdict || trace.Masquerade != want.Masquerade || passed != pass || why != "" ||
+		len(trace.Logs) != seen.logs {
 		t.Fatalf("round %d: packet %+v\nEval   %v, masquerade %v (%s) %+v\nTrace  %v, masquerade %v %v\nkernel passed %v, seen %v %s\n%s",
 			round, p, want.Verdict, want.Masquerade, want.Reason, want.Steps, trace.Verdict, trace.Masquerade, trace.Path, passed, seen, why, Describe(s))
 	}
@@ -140,7 +142,7 @@ func check(t *testing.T, round int, s *dataplane.State, progs map[dataplane.Fami
 
 // checkNAT compares the source with which the packet left.
 func checkNAT(s *dataplane.State, p dataplane.Packet, want dataplane.Trace, seen sight) (nat bool, why string) {
-	src, left := seen[logPost]
+	src, left := seen.at[logPost]
 	if !left || p.Out == "" { // of a packet for the node it is the answer
 		return false, ""
 	}

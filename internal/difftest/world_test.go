@@ -178,9 +178,11 @@ func (w *world) sockets() {
 }
 
 const (
-	logGroup = 100
-	logIn    = "in" // arrived, before any other hook
-	logPost  = "post"
+	ruleGroup = 1
+	logGroup  = 100
+	logIn     = "in" // arrived, before any other hook
+	logPost   = "post"
+	ruleLog   = "calico-packet: "
 )
 
 // observers log what arrives, and what our chains at each hook have let pass.
@@ -208,7 +210,8 @@ func (w *world) observers() {
 	w.must(c.Flush())
 }
 
-// listen binds to the log group; see linux/netfilter/nfnetlink_log.h.
+// listen binds to the log groups, the observers' and that of Log rules; see
+// linux/netfilter/nfnetlink_log.h.
 func (w *world) listen() {
 	var err error
 	w.log, err = mdl.Dial(unix.NETLINK_NETFILTER, &mdl.Config{NetNS: w.node})
@@ -222,16 +225,22 @@ func (w *world) listen() {
 	} {
 		body, err := mdl.MarshalAttributes([]mdl.Attribute{attr})
 		w.must(err)
-		_, err = w.log.Execute(mdl.Message{
-			Header: mdl.Header{Type: unix.NFNL_SUBSYS_ULOG<<8 | 1, Flags: mdl.Request | mdl.Acknowledge},
-			Data:   append([]byte{0, 0, 0, logGroup}, body...),
-		})
-		w.must(err)
+		for _, group := range []byte{logGroup, ruleGroup} {
+			_, err = w.log.Execute(mdl.Message{
+				Header: mdl.Header{Type: unix.NFNL_SUBSYS_ULOG<<8 | 1, Flags: mdl.Request | mdl.Acknowledge},
+				Data:   append([]byte{0, 0, 0, group}, body...),
+			})
+			w.must(err)
+		}
 	}
 }
 
-// sight is where one packet was seen, and with which source.
-type sight map[string]netip.Addr
+// sight is where one packet was seen, with which source, and how often it was logged by
+// a rule of ours.
+type sight struct {
+	at   map[string]netip.Addr
+	logs int
+}
 
 // send puts the packets on the wire, a marker behind them, and returns where each was
 // seen. All are sent from one CPU, and its queue is worked off in order; so when the
@@ -247,7 +256,7 @@ func (w *world) send(packets []dataplane.Packet) []sight {
 	w.must(<-sent)
 	sights := make([]sight, len(packets))
 	for i := range sights {
-		sights[i] = sight{}
+		sights[i].at = map[string]netip.Addr{}
 	}
 	w.must(w.log.SetReadDeadline(time.Now().Add(time.Minute))) // the marker is never lost; a hung test is
 	for {
@@ -259,11 +268,17 @@ func (w *world) send(packets []dataplane.Packet) []sight {
 			case n == len(packets):
 				return sights
 			case n >= 0 && n < len(packets):
-				if _, ok := sights[n][where]; !ok {
-					sights[n][where] = src
-				}
+				sights[n].add(where, src)
 			}
 		}
+	}
+}
+
+func (s *sight) add(where string, src netip.Addr) {
+	if where == ruleLog {
+		s.logs++
+	} else if _, ok := s.at[where]; !ok {
+		s.at[where] = src
 	}
 }
 
