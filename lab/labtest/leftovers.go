@@ -11,16 +11,19 @@ import (
 )
 
 // Trace is what a lab has in the kernel: its processes, and its namespaces by their names
-// in /proc, such as net:[4026532281].
+// in /proc, such as net:[4026532281]. Such a name may be given again later.
 type Trace struct {
 	Init, Supervisor int // pids
+	Processes        map[int]string
 	Namespaces       map[string]bool
+
+	mounts int // namespaces bound to files, as the test's mount namespace sees them
 }
 
 // Trace finds the processes and namespaces of the lab of that name, which must be up.
 func (l *Lab) Trace(t testing.TB, name string) Trace {
 	t.Helper()
-	tr := Trace{Namespaces: map[string]bool{}}
+	tr := Trace{Processes: map[int]string{}, Namespaces: map[string]bool{}, mounts: boundNamespaces()}
 	dir := strconv.Quote(filepath.Join(l.Base, name)) // as in the JSON that both are given
 	for pid, args := range processes() {
 		if len(args) != 3 || !strings.Contains(args[2], dir) {
@@ -42,6 +45,7 @@ func (l *Lab) Trace(t testing.TB, name string) Trace {
 		if ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); ns != inside {
 			continue
 		}
+		tr.Processes[pid] = startTime(pid)
 		for ns := range namespacesOf(pid) {
 			if !own[ns] {
 				tr.Namespaces[ns] = true
@@ -51,24 +55,47 @@ func (l *Lab) Trace(t testing.TB, name string) Trace {
 	return tr
 }
 
-// Gone waits until nothing of the trace is left, and fails the test if something stays.
+// Gone waits until all processes of the lab have ended, with which its namespaces do, and
+// fails the test if one stays or if a namespace is bound to a file that was not before.
 func (tr Trace) Gone(t testing.TB) {
 	t.Helper()
 	var left []string
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		left = nil
-		for pid, args := range processes() {
-			for ns := range namespacesOf(pid) {
-				if tr.Namespaces[ns] {
-					left = append(left, fmt.Sprintf("%s of process %d %q", ns, pid, args))
-				}
+		for pid, started := range tr.Processes {
+			if startTime(pid) == started {
+				left = append(left, fmt.Sprintf("process %d %q", pid, processes()[pid]))
 			}
 		}
 		if left == nil {
-			return
+			break
 		}
 	}
-	t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	if left != nil {
+		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	}
+	if n := boundNamespaces(); n > tr.mounts {
+		t.Errorf("left behind: %d namespaces bound to files", n-tr.mounts)
+	}
+}
+
+// startTime tells processes of one pid apart: field 22 of /proc/PID/stat, proc(5).
+func startTime(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "ended"
+	}
+	_, rest, _ := strings.Cut(string(b), ") ") // of the command name, which may hold blanks
+	fields := strings.Fields(rest)
+	if len(fields) < 20 || fields[0] == "Z" {
+		return "ended"
+	}
+	return fields[19]
+}
+
+func boundNamespaces() int {
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	return strings.Count(string(b), " - nsfs ")
 }
 
 // processes returns the arguments of every process.
