@@ -120,8 +120,11 @@ func (c *Compiler) everything() (*Changes, error) {
 	for _, chain := range next.Chains {
 		c.count(chain, +1)
 	}
+	ctx.noted = nil
 	for name, src := range ctx.sets {
-		if next.Sets[name] != nil {
+		if next.Sets[name] == nil {
+			delete(ctx.sets, name)
+		} else {
 			c.follow(name, src)
 		}
 	}
@@ -289,6 +292,10 @@ func (c *Compiler) policyChains(ch *Changes) {
 
 // sets makes the sets that are now referred to and removes those that are not.
 func (c *Compiler) sets(ch *Changes) {
+	for _, name := range c.ctx.noted {
+		c.moved[name] = true // a rule may have been left out after its sets were noted
+	}
+	c.ctx.noted = nil
 	for name := range c.moved {
 		src, ok := c.ctx.sets[name]
 		_, have := c.program.Sets[name]

@@ -21,6 +21,7 @@ type context struct {
 	pass     uint32     // mark: leave the tier
 	snat     netip.Addr // natOutgoing's source; invalid: masquerade
 	sets     map[string]setSource
+	noted    []string // names put into sets since the Compiler last looked
 	policies map[string]policyChain
 }
 
@@ -132,15 +133,21 @@ func (c *context) workload(f Field) []Match {
 // ref notes a set and returns the reference to it.
 func (c *context) ref(id dataplane.SetID, k SetKind) SetRef {
 	name := setName(id, c.family, k)
-	c.sets[name] = setSource{kind: k, id: id}
-	return SetRef(name)
+	return c.note(name, setSource{kind: k, id: id})
 }
 
 // constant notes a set of fixed contents, named by them.
 func (c *context) constant(k SetKind, elements []Element) SetRef {
 	prefix := map[SetKind]string{Nets: "cali-nets-", PortRanges: "cali-ports-"}[k]
 	name := prefix + hash(elements)[:20]
-	c.sets[name] = setSource{kind: k, elements: elements}
+	return c.note(name, setSource{kind: k, elements: elements})
+}
+
+func (c *context) note(name string, src setSource) SetRef {
+	if _, ok := c.sets[name]; !ok {
+		c.sets[name] = src
+		c.noted = append(c.noted, name)
+	}
 	return SetRef(name)
 }
 

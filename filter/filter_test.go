@@ -3,6 +3,7 @@ package filter_test
 import (
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func anyConn(g *difftest.Gen, p dataplane.Packet) dataplane.Packet {
 func TestTraceIsEval(t *testing.T) {
 	g := difftest.NewGen(difftest.Seed(t))
 	seen := map[dataplane.Verdict]int{}
-	for range difftest.Count(t, "FILTER_STATES", 400) {
+	for range difftest.Count(t, "FILTER_STATES", 250) {
 		s := g.State()
 		progs := map[dataplane.Family]*filter.Program{}
 		for _, f := range dataplane.Families {
@@ -92,7 +93,8 @@ func TestChangesSumToCompile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, sum, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+			if !reflect.DeepEqual(want, sum) { // cmp.Diff is 20 times slower
+				diff := cmp.Diff(want, sum, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}))
 				t.Fatalf("step %d, %v: sum of changes differs from Compile (-want +got):\n%s", i, f, diff)
 			}
 			if ch, _ := c.Changes(); !ch.Empty() {

@@ -48,7 +48,6 @@ type run struct {
 	mark    uint32
 	verdict dataplane.Verdict
 	out     Result
-	nat     bool // the present chain has translated the packet
 }
 
 func (r *run) result() Result {

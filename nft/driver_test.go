@@ -266,7 +266,7 @@ func TestForeignTablesStay(t *testing.T) {
 
 // Sets larger than one message holds arrive whole, and go whole.
 func TestLargeSets(t *testing.T) {
-	const n = 12000
+	const n = 6000
 	d := newDriver(t, nstest.New(t))
 	s := sample()
 	for i := range n {

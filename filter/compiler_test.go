@@ -1,0 +1,42 @@
+package filter
+
+import (
+	"testing"
+
+	"github.com/calicogo/calico/dataplane"
+)
+
+// What is gone leaves nothing behind in the Compiler's books.
+func TestCompilerForgets(t *testing.T) {
+	c := NewCompiler(dataplane.IPv4)
+	id := dataplane.PolicyID{Kind: "NetworkPolicy", Name: "p"}
+	ep := &dataplane.Endpoint{Interface: "cali1", Ingress: []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}}}
+	step := func(d *dataplane.Delta) [6]int {
+		c.Update(d)
+		if _, err := c.Changes(); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, names := range c.ids {
+			n += len(names)
+		}
+		return [6]int{len(c.ctx.sets), len(c.ctx.policies), len(c.live), n, len(c.refs), len(c.moved)}
+	}
+	empty := step(dataplane.NewDelta())
+	d := dataplane.NewDelta()
+	d.Endpoints["cali1"] = ep
+	never := dataplane.Peer{Sets: []dataplane.SetID{"s:b"}, PortSets: []dataplane.SetID{"p:c"}} // and not of this family
+	d.Policies[id] = &dataplane.Policy{ID: id, Ingress: []dataplane.Rule{
+		{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:a"}}, Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 1, Max: 1}, {Min: 3, Max: 3}}}},
+		{Action: dataplane.Allow, Src: never, Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 2, Max: 1}}}},
+	}}
+	full := step(d)
+	if full == empty {
+		t.Fatalf("an endpoint with a policy leaves the books as they were: %v", full)
+	}
+	d = dataplane.NewDelta()
+	d.Endpoints["cali1"], d.Policies[id] = nil, nil
+	if got := step(d); got != empty {
+		t.Errorf("books are %v, want %v as at first (sets, policies, live, ids, refs, moved)", got, empty)
+	}
+}
