@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 // CaptureRequest prints the IP packets that pass a node's link to the underlay.
 type CaptureRequest struct {
 	Node  string
+	Match string        // only packets whose line contains it
 	Count int           // 0: no limit
 	For   time.Duration // 0: until the client hangs up
 }
@@ -41,7 +43,7 @@ func (s *Supervisor) capture(c *call, r CaptureRequest) (any, error) {
 		if err != nil {
 			continue // the receive time-out
 		}
-		if line := describeFrame(frame[:size]); line != "" {
+		if line := describeFrame(frame[:size]); line != "" && strings.Contains(line, r.Match) {
 			seen++
 			fmt.Fprintln(c, line)
 		}

@@ -56,6 +56,7 @@ func captureCommand(f *flags) *cobra.Command {
 		}),
 	}
 	c.Flags().IntVarP(&r.Count, "count", "c", 0, "stop after so many packets")
+	c.Flags().StringVar(&r.Match, "match", "", "only packets whose line contains this, such as \"echo request\"")
 	c.Flags().DurationVar(&r.For, "for", 0, "stop after this time")
 	return c
 }
