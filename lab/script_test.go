@@ -197,5 +197,5 @@ func clean(l *labtest.Lab, s *script.State, nodes []string) error {
 			}
 		}
 	}
-	return l.DatastoreClean(s.Context(), "lab")
+	return datastoreClean(s.Context(), l)
 }

@@ -2,29 +2,31 @@ package lab
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/ctl"
 	"github.com/calicogo/calico/store"
 )
 
+// Kubernetes' own objects come by `apply` here, so that their names are no one else's.
+var options = ctl.Options{Reserved: true, SkipNotExists: true}
+
 func applyObjects(ctx context.Context, st store.Store, objects []api.Object) (string, error) {
-	var ops []store.Op
-	for _, o := range objects {
-		o.Default()
-		if err := o.Validate(); err != nil {
-			return "", err
-		}
-		ops = append(ops, store.Put(o))
-	}
-	_, err := st.Commit(ctx, ops)
-	return "", err
+	results, err := ctl.Apply(ctx, st, objects, options)
+	return describe(results), err
 }
 
 func deleteObjects(ctx context.Context, st store.Store, objects []api.Object) (string, error) {
-	var ops []store.Op
-	for _, o := range objects {
-		ops = append(ops, store.Delete(store.KeyOf(o), store.AnyRevision))
+	results, err := ctl.Delete(ctx, st, objects, options)
+	return describe(results), err
+}
+
+func describe(results []ctl.Result) string {
+	var b strings.Builder
+	for _, r := range results {
+		fmt.Fprintf(&b, "%v %s\n", r.Key, r.Change)
 	}
-	_, err := st.Commit(ctx, ops)
-	return "", err
+	return b.String()
 }

@@ -1,4 +1,4 @@
-package labtest
+package lab_test
 
 import (
 	"context"
@@ -7,18 +7,14 @@ import (
 	"strings"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/lab/labtest"
 	"github.com/calicogo/calico/store/etcd"
 )
 
-// Store opens the datastore of the lab of that name.
-func (l *Lab) Store(ctx context.Context, name string) (*etcd.Store, error) {
-	return etcd.Open(ctx, etcd.Config{Endpoints: []string{"unix://" + filepath.Join(l.Base, name, "etcd.sock")}})
-}
-
-// DatastoreClean says what of a pod is left in the datastore of a lab without pods: an
+// datastoreClean says what of a pod is left in the datastore of a lab without pods: an
 // endpoint, a handle, or an address that is held. Addresses of tunnels may be.
-func (l *Lab) DatastoreClean(ctx context.Context, name string) error {
-	st, err := l.Store(ctx, name)
+func datastoreClean(ctx context.Context, l *labtest.Lab) error {
+	st, err := etcd.Open(ctx, etcd.Config{Endpoints: []string{"unix://" + filepath.Join(l.Base, "lab", "etcd.sock")}})
 	if err != nil {
 		return err
 	}
