@@ -42,11 +42,11 @@ type printer struct {
 }
 
 func (p printer) print(form format, a answer) error {
+	if len(a.objects) == 0 && len(a.missing) > 0 {
+		return nil // the errors say it
+	}
 	if form == formatTable || form == formatWide {
 		return p.tables(a, form == formatWide)
-	}
-	if a.single && len(a.objects) == 0 {
-		return nil // the error says it
 	}
 	var v any = listOf(a)
 	if a.single {
