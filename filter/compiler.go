@@ -63,19 +63,27 @@ func (c *Compiler) updateSet(id dataplane.SetID, sd *dataplane.SetDelta) {
 			}
 			continue
 		}
-		for _, x := range sd.Remove {
+		for x := range distinct(sd.Remove) {
 			if _, ok := have[x]; ok {
 				c.feed(m.remove, x, kind)
 			}
 		}
-		seen := map[dataplane.Member]bool{}
-		for _, x := range sd.Add {
-			if _, ok := have[x]; !ok && !seen[x] {
+		for x := range distinct(sd.Add) {
+			if _, ok := have[x]; !ok {
 				c.feed(m.add, x, kind)
 			}
-			seen[x] = true
 		}
 	}
+}
+
+// distinct returns the members of a list, each once: several may be one element, which
+// is counted.
+func distinct(list []dataplane.Member) dataplane.Members {
+	m := make(dataplane.Members, len(list))
+	for _, x := range list {
+		m[x] = struct{}{}
+	}
+	return m
 }
 
 func (c *Compiler) feed(f func(Element), x dataplane.Member, k SetKind) {

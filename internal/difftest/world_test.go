@@ -59,26 +59,26 @@ func (w *world) must(err error) {
 	}
 }
 
-func (w *world) sysctls() {
-	set := func(ns int, values map[string]string) {
-		w.must(netlink.Do(ns, func() error {
-			for k, v := range values {
-				if err := os.WriteFile("/proc/sys/net/"+k, []byte(v), 0o644); err != nil {
-					return err
-				}
+// set writes sysctls of net in a namespace.
+func (w *world) set(ns int, values map[string]string) {
+	w.t.Helper()
+	w.must(netlink.Do(ns, func() error {
+		for k, v := range values {
+			if err := os.WriteFile("/proc/sys/net/"+k, []byte(v), 0o644); err != nil {
+				return err
 			}
-			return nil
-		}))
-	}
-	set(w.node, map[string]string{
+		}
+		return nil
+	}))
+}
+
+func (w *world) sysctls() {
+	w.set(w.node, map[string]string{
 		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1",
 		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/conf/all/send_redirects": "0",
-		// The kernel takes the checksum of UDP-Lite to be UDP's (udplite_error), so that it
-		// calls every such packet invalid.
-		"netfilter/nf_conntrack_checksum": "0",
 		"ipv6/conf/default/addr_gen_mode": "1", "ipv6/conf/default/accept_dad": "0",
 	})
-	set(w.far, map[string]string{"ipv6/conf/default/disable_ipv6": "1", "ipv6/conf/all/disable_ipv6": "1"})
+	w.set(w.far, map[string]string{"ipv6/conf/default/disable_ipv6": "1", "ipv6/conf/all/disable_ipv6": "1"})
 }
 
 func (w *world) devices() {
@@ -204,10 +204,14 @@ func (w *world) observers() {
 	} {
 		chain := c.AddChain(&nftables.Chain{Name: x.name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: x.hook, Priority: &x.prio})
 		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, // so that flows are tracked from now on
 			&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX, Group: logGroup, Data: []byte(x.name)},
 		}})
 	}
 	w.must(c.Flush())
+	// The kernel takes the checksum of UDP-Lite to be UDP's (udplite_error), so that it calls
+	// every such packet invalid.
+	w.set(w.node, map[string]string{"netfilter/nf_conntrack_checksum": "0"})
 }
 
 // listen binds to the log groups, the observers' and that of Log rules; see
