@@ -25,7 +25,11 @@ type config struct {
 	Timeout *float64 `json:"agent_timeout_seconds"`
 	Socket  string   `json:"agent_socket"`
 	Journal string   `json:"agent_journal_dir"`
+	Policy  float64  `json:"policy_setup_timeout_seconds"` // how long the agent may wait for the kernel
 }
+
+// answerTimeout is how long a call may take, besides what the agent was told to wait.
+const answerTimeout = 90 * time.Second
 
 func main() {
 	out, version, err := run()
@@ -60,8 +64,11 @@ func run() (out []byte, version string, err error) {
 	if req.Command == "" {
 		return nil, conf.Version, wire.Errorf(wire.CodeEnvironment, "CNI_COMMAND is not set: this program is run by a container runtime, see the CNI specification")
 	}
-	if req.Config, err = io.ReadAll(os.Stdin); err != nil {
+	if req.Config, err = io.ReadAll(io.LimitReader(os.Stdin, wire.Limit/2)); err != nil {
 		return nil, conf.Version, wire.Errorf(wire.CodeIO, "read the network configuration from standard input: %v", err)
+	}
+	if len(req.Config) == wire.Limit/2 {
+		return nil, conf.Version, wire.Errorf(wire.CodeConfig, "the network configuration on standard input is larger than %d bytes", wire.Limit/2)
 	}
 	if err := json.Unmarshal(req.Config, &conf); err != nil {
 		return nil, conf.Version, wire.Errorf(wire.CodeDecode, "the network configuration on standard input: %v", err)
@@ -119,14 +126,14 @@ func openNS(req *wire.Request) (*os.File, error) {
 func ask(req *wire.Request, ns *os.File, conf config) (*wire.Response, error) {
 	patience := 10 * time.Second
 	if conf.Timeout != nil {
-		patience = time.Duration(*conf.Timeout * float64(time.Second))
+		patience = wire.Seconds(*conf.Timeout)
 	}
 	if req.Command == "STATUS" {
 		patience = 0
 	}
 	deadline := time.Now().Add(patience)
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout+wire.Seconds(conf.Policy))
 		resp, err := wire.Call(ctx, conf.Socket, req, ns)
 		cancel()
 		again := err != nil || resp.Error != nil && resp.Error.Code == wire.CodeTryAgain

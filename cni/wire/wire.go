@@ -5,6 +5,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,7 +73,7 @@ func Errorf(code uint, format string, args ...any) *Error {
 // Both become parts of file names, so neither may hold a slash or begin with a dot.
 var (
 	containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`)
-	ifName      = regexp.MustCompile(`^[^\s/:.][^\s/:]{0,14}$`)
+	ifName      = regexp.MustCompile(`^[^\s/:.][^\s/:]*$`)
 )
 
 // Validate says what is wrong with the parameters that a command needs.
@@ -87,7 +88,7 @@ func (r *Request) Validate() error {
 	if !containerID.MatchString(r.ContainerID) || len(r.ContainerID) > 200 {
 		return Errorf(CodeEnvironment, "CNI_CONTAINERID=%q is not a container ID", r.ContainerID)
 	}
-	if !ifName.MatchString(r.IfName) {
+	if !ifName.MatchString(r.IfName) || len(r.IfName) > 15 {
 		return Errorf(CodeEnvironment, "CNI_IFNAME=%q is not an interface name", r.IfName)
 	}
 	return nil
@@ -96,8 +97,14 @@ func (r *Request) Validate() error {
 // JournalName is the name of the file that stands for a DEL.
 func (r *Request) JournalName() string { return r.ContainerID + "-" + r.IfName }
 
-// limit bounds what either side reads, in bytes.
-const limit = 1 << 20
+// Limit bounds what either side reads, in bytes.
+const Limit = 1 << 20
+
+// Seconds is a time of the network configuration: at least nothing, at most ten minutes,
+// which is longer than runtimes wait.
+func Seconds(s float64) time.Duration {
+	return time.Duration(min(max(s, 0), 600) * float64(time.Second))
+}
 
 // Call sends a request and waits for the answer. ns may be nil.
 func Call(ctx context.Context, socket string, r *Request, ns *os.File) (*Response, error) {
@@ -112,12 +119,14 @@ func Call(ctx context.Context, socket string, r *Request, ns *os.File) (*Respons
 		return nil, err
 	}
 	var resp Response
-	if err := json.NewDecoder(io.LimitReader(c, limit)).Decode(&resp); err != nil {
+	if err := json.NewDecoder(io.LimitReader(c, Limit)).Decode(&resp); err != nil {
 		return nil, fmt.Errorf("read the agent's answer: %w", err)
 	}
 	return &resp, nil
 }
 
+// send leaves the connection open for writing: that it is, is how the agent knows that
+// somebody still waits for the answer.
 func send(c *net.UnixConn, r *Request, ns *os.File) error {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -131,7 +140,7 @@ func send(c *net.UnixConn, r *Request, ns *os.File) error {
 	if err == nil && n < len(b) {
 		_, err = c.Write(b[n:])
 	}
-	return errors.Join(err, c.CloseWrite())
+	return err
 }
 
 // Receive reads a request and the descriptor that came with it (nil: none).
@@ -145,29 +154,43 @@ func Receive(c *net.UnixConn) (*Request, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	rest, err := io.ReadAll(io.LimitReader(c, limit))
+	rest := &io.LimitedReader{R: c, N: Limit}
 	var r Request
-	if err == nil {
-		err = json.Unmarshal(append(buf[:n], rest...), &r)
+	if err := json.NewDecoder(io.MultiReader(bytes.NewReader(buf[:n]), rest)).Decode(&r); err != nil {
+		if ns != nil {
+			ns.Close()
+		}
+		if rest.N <= 0 {
+			return nil, nil, fmt.Errorf("the request is larger than %d bytes", Limit)
+		}
+		return nil, nil, err
 	}
-	if err != nil && ns != nil {
-		ns.Close()
-		ns = nil
-	}
-	return &r, ns, err
+	return &r, ns, nil
 }
 
+// descriptor takes the one descriptor that may be in a control message, and closes
+// whatever else the kernel made room for.
 func descriptor(oob []byte) (*os.File, error) {
 	msgs, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil || len(msgs) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	fds, err := syscall.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) == 0 {
-		return nil, err
+	var fds []int
+	for i := range msgs {
+		if some, err := syscall.ParseUnixRights(&msgs[i]); err == nil {
+			fds = append(fds, some...)
+		}
 	}
-	syscall.CloseOnExec(fds[0])
-	return os.NewFile(uintptr(fds[0]), "netns"), nil
+	switch len(fds) {
+	case 0:
+		return nil, nil
+	case 1:
+		return os.NewFile(uintptr(fds[0]), "netns"), nil // closed on exec, by net
+	}
+	for _, fd := range fds {
+		syscall.Close(fd)
+	}
+	return nil, errors.New("more than one descriptor came with the request")
 }
 
 // Reply sends the answer.
