@@ -3,10 +3,12 @@ package ctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/store"
@@ -61,10 +63,26 @@ type answer struct {
 	missing  []error
 }
 
+// export takes from the objects what only holds in their datastore.
+func (a *answer) export() {
+	a.revision = 0
+	for _, o := range a.objects {
+		o.SetResourceVersion("")
+		o.SetUID("")
+		o.SetCreationTimestamp(metav1.Time{})
+		o.SetManagedFields(nil)
+		o.SetGeneration(0)
+	}
+}
+
 func (c *cli) get(cmd *cobra.Command, q *query, form format) error {
 	keys, err := q.keys()
 	if err != nil {
 		return err
+	}
+	if len(q.args) == 0 && len(keys) == 0 && (form == formatTable || form == formatWide) {
+		fmt.Fprint(c.Stdout, Summary("", nil))
+		return nil
 	}
 	return c.with(cmd, func(ctx context.Context, st store.Store) error {
 		a, err := q.answer(ctx, st, keys)
@@ -72,9 +90,7 @@ func (c *cli) get(cmd *cobra.Command, q *query, form format) error {
 			return err
 		}
 		if q.export {
-			for _, o := range a.objects {
-				export(o)
-			}
+			a.export()
 		}
 		p := printer{out: c.Stdout, namespaces: q.allNamespaces || q.files.namespace != ""}
 		if err := p.print(form, a); err != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/calicogo/calico/api"
@@ -94,15 +93,6 @@ func listOf(a answer) objectList {
 		l.Metadata.ResourceVersion = strconv.FormatInt(a.revision, 10)
 	}
 	return l
-}
-
-// export takes from o what only holds in its datastore.
-func export(o api.Object) {
-	o.SetResourceVersion("")
-	o.SetUID("")
-	o.SetCreationTimestamp(metav1.Time{})
-	o.SetManagedFields(nil)
-	o.SetGeneration(0)
 }
 
 // tables writes a table for each kind, with an empty line between.
