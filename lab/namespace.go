@@ -168,10 +168,10 @@ func loopbackUp() error {
 
 // dialer returns a dial function whose sockets are inside the namespace. Only literal
 // addresses: a name would be resolved in other threads, outside.
-func (n *namespaces) dialer(timeout net.Dialer) func(network, address string) (net.Conn, error) {
+func (n *namespaces) dialer(d net.Dialer) func(network, address string) (net.Conn, error) {
 	return func(network, address string) (conn net.Conn, err error) {
 		err = n.do(func() error {
-			conn, err = timeout.Dial(network, address)
+			conn, err = d.Dial(network, address)
 			return err
 		})
 		return conn, err

@@ -50,7 +50,10 @@ func (s *Supervisor) run(c *call, r RunRequest) (any, error) {
 	}
 	defer p.busy.Unlock()
 	if err := s.fill(c.ctx, p, r); err != nil {
-		return nil, errors.Join(err, s.discard(p))
+		if undo := s.discard(p); undo != nil {
+			err = fmt.Errorf("%w; and then: %w", err, undo)
+		}
+		return nil, err
 	}
 	return p.status(), nil
 }
@@ -159,14 +162,16 @@ func (s *Supervisor) startCommand(p *pod, args []string) error {
 
 // remove removes a pod as kubelet and runtime do: its processes, then CNI DEL.
 func (s *Supervisor) remove(c *call, name PodName) (any, error) {
-	p, err := s.podNamed(name.Name, name.Namespace)
-	if err != nil {
-		return nil, err
+	s.mu.Lock()
+	p, ok := s.pods[name] // one whose removal failed, or that is not made yet, as well
+	s.mu.Unlock()
+	if !ok {
+		return nil, noPod(name)
 	}
 	p.busy.Lock()
 	defer p.busy.Unlock()
 	if p.gone {
-		return nil, fmt.Errorf("no pod %v: it was removed at this moment", name)
+		return nil, noPod(name)
 	}
 	return nil, s.discard(p)
 }
@@ -201,9 +206,13 @@ func (s *Supervisor) podNamed(name, defaultNamespace string) (*pod, error) {
 	defer s.mu.Unlock()
 	p, ok := s.pods[key]
 	if !ok || len(p.addrs) == 0 {
-		return nil, fmt.Errorf("no pod %v: `calico lab status` lists those there are", key)
+		return nil, noPod(key)
 	}
 	return p, nil
+}
+
+func noPod(name PodName) error {
+	return fmt.Errorf("no pod %v: `calico lab status` lists those there are", name)
 }
 
 func (p *pod) status() PodStatus {

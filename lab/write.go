@@ -11,15 +11,15 @@ import (
 )
 
 // Kubernetes' own objects come by `apply` here, so that their names are no one else's.
-var options = ctl.Options{Reserved: true, SkipNotExists: true}
+var writeOptions = ctl.Options{Reserved: true, SkipNotExists: true}
 
 func applyObjects(ctx context.Context, st store.Store, objects []api.Object) (string, error) {
-	results, err := ctl.Apply(ctx, st, objects, options)
+	results, err := ctl.Apply(ctx, st, objects, writeOptions)
 	return describe(results), err
 }
 
 func deleteObjects(ctx context.Context, st store.Store, objects []api.Object) (string, error) {
-	results, err := ctl.Delete(ctx, st, objects, options)
+	results, err := ctl.Delete(ctx, st, objects, writeOptions)
 	return describe(results), err
 }
 
