@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -35,11 +37,31 @@ func (p Program) Run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(p.Stderr, err)
+	for _, e := range each(err) {
+		fmt.Fprintln(p.Stderr, printable(e.Error()))
+	}
 	if errors.As(err, new(usageError)) {
 		return 2
 	}
 	return 1
+}
+
+// each takes apart what errors.Join has joined.
+func each(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// printable is s without what would end the line or command the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // usageError is a command line that was not understood.
@@ -50,7 +72,8 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 // cli is what the commands share: the program, and the flags that all take.
 type cli struct {
 	Program
-	config string // file
+	config string  // file
+	bad    []error // objects that the datastore left out because they cannot be read
 }
 
 func (p Program) rootCommand() *cobra.Command {
@@ -92,7 +115,7 @@ func (c *cli) with(cmd *cobra.Command, do func(context.Context, store.Store) err
 	}
 	open := c.Open
 	if open == nil {
-		open = openEtcd
+		open = c.openEtcd
 	}
 	st, err := open(cmd.Context(), conf)
 	if err != nil {
@@ -104,8 +127,13 @@ func (c *cli) with(cmd *cobra.Command, do func(context.Context, store.Store) err
 	return do(cmd.Context(), st)
 }
 
-func openEtcd(ctx context.Context, conf etcd.Config) (store.Store, error) {
-	return etcd.Open(ctx, conf)
+func (c *cli) openEtcd(ctx context.Context, conf etcd.Config) (store.Store, error) {
+	st, err := etcd.Open(ctx, conf)
+	if err != nil {
+		return nil, err // not a nil *etcd.Store in a store.Store
+	}
+	st.Bad = func(key string, err error) { c.bad = append(c.bad, fmt.Errorf("left out %s: %w", key, err)) }
+	return st, nil
 }
 
 // wanted is a usage error that says how cmd is used.

@@ -96,7 +96,7 @@ func (c *cli) get(cmd *cobra.Command, q *query, form format) error {
 		if err := p.print(form, a); err != nil {
 			return err
 		}
-		return errors.Join(a.missing...)
+		return errors.Join(append(a.missing, c.bad...)...)
 	})
 }
 

@@ -128,7 +128,7 @@ func (p printer) table(kind *api.Kind, objects []api.Object, wide bool) error {
 	for _, c := range columns {
 		rows[0] = append(rows[0], c.Header)
 		for i, o := range objects {
-			rows[1+i] = append(rows[1+i], c.Value(o))
+			rows[1+i] = append(rows[1+i], printable(c.Value(o)))
 		}
 	}
 	_, err := io.WriteString(p.out, align(rows))

@@ -139,6 +139,9 @@ func (c *cli) write(cmd *cobra.Command, v verb, objects []api.Object, opts Optio
 	}
 	return c.with(cmd, func(ctx context.Context, st store.Store) error {
 		results, err := run(ctx, st, v, objects, opts)
+		for _, b := range c.bad {
+			fmt.Fprintln(c.Stderr, printable("Warning: "+b.Error()))
+		}
 		if err != nil {
 			return failure(v, objects, results, err)
 		}

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,25 +14,34 @@ import (
 )
 
 // program is calicoctl with an environment of its own.
-type program struct {
-	path    string
-	environ []string
-}
+type program struct{ environ []string }
 
-func build(t *testing.T) program {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "calicoctl")
-	cmd := exec.Command("go", "build", "-ldflags", "-X github.com/calicogo/calico/ctl.Version=v9.8.7", "-o", path, ".")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+// path is calicoctl, built as make builds it.
+var path string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "calicoctl")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	return program{path: path, environ: []string{"PATH=" + os.Getenv("PATH")}}
+	defer os.RemoveAll(dir)
+	path = filepath.Join(dir, "calicoctl")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/calicogo/calico/ctl.Version=v9.8.7", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
 }
 
 func (p program) run(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	cmd := exec.Command(p.path, args...)
+	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.environ, strings.NewReader(stdin), &out, &errOut
 	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatal(err)
@@ -53,7 +63,7 @@ spec: {selector: all()}
 
 // The program against etcd, from configuration to exit code.
 func TestProgram(t *testing.T) {
-	p := build(t)
+	p := program{}
 	server := etcdtest.StartServer(t)
 	config := filepath.Join(t.TempDir(), "calicoctl.cfg")
 	text := "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {datastoreType: etcdv3, etcdEndpoints: " + server.Endpoint + "}\n"
@@ -92,9 +102,35 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// What is in the datastore but no object is named, and can be replaced and deleted.
+func TestUnreadable(t *testing.T) {
+	p := program{}
+	server := etcdtest.StartServer(t)
+	p.environ = append(p.environ, "ETCD_ENDPOINTS="+server.Endpoint)
+	const key = "/calico/resources/v3/projectcalico.org/ippools/"
+	for _, name := range []string{"pool", "worse"} {
+		if _, err := server.Client().Put(t.Context(), key+name, "{"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func(err, name string) bool { return strings.Contains(err, "left out "+key+name+": ") }
+	code, out, errOut := p.run(t, "", "get", "pools")
+	if code != 1 || out != "NAME   CIDR   SELECTOR\n" || !left(errOut, "pool") || !left(errOut, "worse") || strings.Count(errOut, "\n") != 2 {
+		t.Errorf("exit code %d, %q, %q", code, out, errOut)
+	}
+	code, out, errOut = p.run(t, objects, "apply", "-f", "-")
+	if code != 0 || out != "Successfully applied 2 resource(s)\n" || !left(errOut, "worse") {
+		t.Errorf("exit code %d, %q, %q", code, out, errOut)
+	}
+	code, out, errOut = p.run(t, "", "delete", "pool", "pool", "worse")
+	if code != 0 || out != "Successfully deleted 2 'IPPool' resource(s)\n" || errOut != "" {
+		t.Errorf("exit code %d, %q, %q", code, out, errOut)
+	}
+}
+
 // A datastore that cannot be reached is one line with the true cause.
 func TestUnreachable(t *testing.T) {
-	p := build(t)
+	p := program{}
 	gone := filepath.Join(t.TempDir(), "socket")
 	p.environ = append(p.environ, "ETCD_ENDPOINTS=unix://"+gone)
 	for _, args := range [][]string{{"get", "pools"}, {"delete", "pool", "x"}, {"version"}} {
