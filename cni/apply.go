@@ -26,6 +26,21 @@ func openNamespaces(hostNS int, host *netlink.Handle, podNS int) (*namespaces, e
 	return &namespaces{hostNS, podNS, host, pod}, nil
 }
 
+// sameNamespace compares two namespaces by descriptor; a may be netlink.Current.
+func sameNamespace(a, b int) (bool, error) {
+	var x, y unix.Stat_t
+	var err error
+	if a == netlink.Current {
+		err = unix.Stat("/proc/thread-self/ns/net", &x)
+	} else {
+		err = unix.Fstat(a, &x)
+	}
+	if err == nil {
+		err = unix.Fstat(b, &y)
+	}
+	return x.Dev == y.Dev && x.Ino == y.Ino, err
+}
+
 func (n *namespaces) close() { n.pod.Close() }
 
 func (n *namespaces) side(s Side) (int, *netlink.Handle) {
@@ -208,6 +223,13 @@ func (n *namespaces) find(o Object) error {
 			return err
 		}
 		return onLink(n, InHost, o.Host, func(*netlink.Handle, vnl.Link) error { return nil })
+	case LinkUp:
+		return onLink(n, o.Side, o.Device, func(_ *netlink.Handle, l vnl.Link) error {
+			if l.Attrs().Flags&net.FlagUp == 0 {
+				return errors.New("it is down")
+			}
+			return nil
+		})
 	case Address:
 		return onLink(n, InPod, o.Device, func(h *netlink.Handle, l vnl.Link) error {
 			addrs, err := h.AddrList(l, family(o.Prefix.Addr()))

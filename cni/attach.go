@@ -20,12 +20,12 @@ import (
 // at once is in the record and taken back later.
 func (s *Server) add(ctx context.Context, r *Request, ns *os.File) (json.RawMessage, error) {
 	if !s.open.Load() {
-		return nil, wire.Errorf(wire.CodeTryAgain, "calico node is starting: it does not know the datastore's contents yet")
+		return nil, wire.Errorf(wire.CodeTryAgain, "%s", s.waitsFor())
 	}
-	if ns == nil {
-		return nil, wire.Errorf(wire.CodeEnvironment, "ADD without a network namespace")
+	if name := r.Conf.NodeName; name != "" && name != s.cfg.Node {
+		return nil, wire.Errorf(wire.CodeConfig, "network configuration: nodename is %q, and this node is %q", name, s.cfg.Node)
 	}
-	n, err := openNamespaces(s.cfg.HostNS, s.host, int(ns.Fd()))
+	n, err := s.namespaces(r, ns)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +38,22 @@ func (s *Server) add(ctx context.Context, r *Request, ns *os.File) (json.RawMess
 		return nil, errors.Join(err, s.takeBack(ctx, r.ID))
 	}
 	return result(r, rec)
+}
+
+// namespaces are the node's and the pod's, which must not be the same: a pod's wiring
+// would turn the node's own network off.
+func (s *Server) namespaces(r *Request, ns *os.File) (*namespaces, error) {
+	if ns == nil {
+		return nil, wire.Errorf(wire.CodeEnvironment, "%s without a network namespace", r.Command)
+	}
+	same, err := sameNamespace(s.cfg.HostNS, int(ns.Fd()))
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeEnvironment, "CNI_NETNS=%s: %v", r.NetNS, err)
+	}
+	if same {
+		return nil, wire.Errorf(wire.CodeEnvironment, "CNI_NETNS=%s is the node's own network namespace", r.NetNS)
+	}
+	return openNamespaces(s.cfg.HostNS, s.host, int(ns.Fd()))
 }
 
 // addAgain answers an ADD that was answered before, if the pod is still wired.
@@ -58,7 +74,7 @@ func (s *Server) addAgain(ctx context.Context, r *Request, rec *Record, n *names
 func (s *Server) attach(ctx context.Context, r *Request, n *namespaces) (*Record, error) {
 	host := HostInterface(s.cfg.Prefix, r.Namespace, r.Pod)
 	if err := s.evict(ctx, r.ID, host); err != nil {
-		return nil, fmt.Errorf("remove the pod's older sandbox: %w", err)
+		return nil, fmt.Errorf("make room for pod %s/%s: %w", r.Namespace, r.Pod, err)
 	}
 	pod, err := s.cfg.Pods.Get(ctx, r.Namespace, r.Pod, r.Args)
 	if err != nil {
@@ -138,6 +154,9 @@ func (s *Server) evict(ctx context.Context, id dataplane.AttachmentID, host data
 		if old.ID == id || old.State == Releasing {
 			continue
 		}
+		if old.ID.ContainerID == id.ContainerID {
+			return fmt.Errorf("it has the interface %s of this network already, and Calico gives a pod one", old.ID.IfName)
+		}
 		if err := s.detach(ctx, old); err != nil {
 			return err
 		}
@@ -150,25 +169,46 @@ func (s *Server) evict(ctx context.Context, id dataplane.AttachmentID, host data
 func (s *Server) del(ctx context.Context, r *Request) error {
 	rec := s.cfg.Records.Get(r.ID)
 	if rec == nil { // an ADD that died early, or a DEL that came before
+		if r.Conf.validateName() != nil || r.validateNames() != nil {
+			return nil // no ADD can have got anything by such names
+		}
 		rec = &Record{ID: r.ID, Handle: r.Handle(), Namespace: r.Namespace, Pod: r.Pod}
 	}
 	return s.detach(ctx, rec)
 }
 
-// detach takes the pod's device away, then gives its addresses back. The second part may
-// wait for the datastore: the record keeps it.
+// detach takes the pod's device away, then gives its addresses back. The record says so
+// first: where this is cut short, the next start goes on with it. The second part may
+// wait for the datastore.
 func (s *Server) detach(ctx context.Context, rec *Record) error {
 	if rec.State == Attached || rec.State == Adding {
-		if err := removeLink(s.host, string(rec.Interface)); err != nil {
-			return err
+		rec.State = Releasing
+		if err := s.cfg.Records.Put(rec); err != nil { // a full disk, which deleting pods may cure
+			s.cfg.Log.Warn("a DEL goes on without being written down", "error", err)
 		}
 	}
-	rec.State = Releasing
+	if err := s.removeOwnLink(rec); err != nil {
+		return err
+	}
 	if err := s.release(ctx, rec); err != nil {
 		s.cfg.Log.Warn("the pod's addresses are given back later", "container", rec.ID.ContainerID, "error", err)
+		rec.State = Releasing
 		return s.cfg.Records.Put(rec)
 	}
 	return s.cfg.Records.Remove(rec.ID)
+}
+
+// removeOwnLink removes an attachment's device, unless another sandbox of the pod uses it.
+func (s *Server) removeOwnLink(rec *Record) error {
+	if rec.Interface == "" {
+		return nil
+	}
+	for _, other := range s.cfg.Records.Of(rec.Interface) {
+		if other.ID != rec.ID && other.State != Releasing {
+			return nil
+		}
+	}
+	return removeLink(s.host, string(rec.Interface))
 }
 
 // release gives the addresses back and deletes the endpoint, if it is still this
@@ -227,10 +267,7 @@ func (s *Server) check(r *Request, ns *os.File) error {
 	if rec == nil || rec.State != Attached {
 		return wire.Errorf(wire.CodeUnknownPod, "container %s is not attached", r.ID.ContainerID)
 	}
-	if ns == nil {
-		return wire.Errorf(wire.CodeEnvironment, "CHECK without a network namespace")
-	}
-	n, err := openNamespaces(s.cfg.HostNS, s.host, int(ns.Fd()))
+	n, err := s.namespaces(r, ns)
 	if err != nil {
 		return err
 	}
@@ -241,6 +278,9 @@ func (s *Server) check(r *Request, ns *os.File) error {
 
 // gc detaches what the runtime says it no longer has.
 func (s *Server) gc(ctx context.Context, r *Request) error {
+	if r.Conf.ValidAttached == nil { // not the same as an empty list
+		return wire.Errorf(wire.CodeConfig, "network configuration: GC without cni.dev/valid-attachments")
+	}
 	valid := map[dataplane.AttachmentID]bool{}
 	for _, a := range r.Conf.ValidAttached {
 		valid[dataplane.AttachmentID{ContainerID: a.ContainerID, IfName: a.IfName}] = true
@@ -248,18 +288,19 @@ func (s *Server) gc(ctx context.Context, r *Request) error {
 	var errs []error
 	for _, rec := range s.cfg.Records.All() {
 		if rec.State == Attached && rec.Handle == r.Conf.Name+"."+rec.ID.ContainerID && !valid[rec.ID] {
-			errs = append(errs, s.detachLocked(ctx, rec))
+			errs = append(errs, s.locked(rec, func(now *Record) error { return s.detach(ctx, now) }))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// detachLocked detaches what a record says while no call for the same pod runs.
-func (s *Server) detachLocked(ctx context.Context, rec *Record) error {
-	unlock := s.pods.lock(rec.Namespace + "/" + rec.Pod)
+// locked calls f with the record as it is now, if there still is one, while no call for
+// the same pod runs.
+func (s *Server) locked(rec *Record, f func(now *Record) error) error {
+	unlock := s.pods.lock(podKey(rec.Namespace, rec.Pod))
 	defer unlock()
 	if rec = s.cfg.Records.Get(rec.ID); rec == nil {
 		return nil
 	}
-	return s.detach(ctx, rec)
+	return f(rec)
 }

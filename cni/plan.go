@@ -119,7 +119,7 @@ func Plan(r *Request, host dataplane.Interface, addrs []netip.Addr, mtu int) Wir
 	}
 	w := Wiring{Host: host, IfName: r.ID.IfName, MAC: PodMAC(r.ID), Addrs: addrs}
 	v4, v6 := has(addrs, dataplane.IPv4), has(addrs, dataplane.IPv6)
-	w.beforeVeth(r.Conf.ContainerSettings.AllowIPForwarding)
+	w.beforeVeth(v6, r.Conf.ContainerSettings.AllowIPForwarding)
 	w.add(Veth{Host: string(host), Pod: w.IfName, HostMAC: hostMAC, PodMAC: w.MAC, MTU: mtu})
 	w.hostSide(v4, v6)
 	w.add(LinkUp{InPod, "lo"})
@@ -150,8 +150,14 @@ func Plan(r *Request, host dataplane.Interface, addrs []netip.Addr, mtu int) Wir
 func (w *Wiring) add(os ...Object) { w.Objects = append(w.Objects, os...) }
 
 // beforeVeth sets what a device must find when it appears: duplicate address detection
-// off, for it delays the first IPv6 packet by two seconds and nobody else is on the link.
-func (w *Wiring) beforeVeth(forward bool) {
+// off, for it delays the first IPv6 packet by two seconds and nobody else is on the link;
+// IPv6 on, which some runtimes turn off in a sandbox.
+func (w *Wiring) beforeVeth(v6, forward bool) {
+	if v6 {
+		for _, conf := range []string{"all", "default", "lo"} {
+			w.add(Sysctl{InPod, "ipv6/conf/" + conf + "/disable_ipv6", "0", false})
+		}
+	}
 	for _, name := range []string{"accept_dad", "dad_transmits"} {
 		w.add(Sysctl{InPod, "ipv6/conf/default/" + name, "0", true})
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/cni/wire"
+	"github.com/calicogo/calico/store"
 )
 
 // replay does, at start and again every while, what could not be done when it was due:
@@ -30,60 +31,62 @@ func (s *Server) replay(ctx context.Context) {
 	}
 }
 
+// releasePending takes away the devices of interrupted ADDs and DELs, datastore or none,
+// and then gives their addresses back.
 func (s *Server) releasePending(ctx context.Context) {
+	for _, rec := range s.cfg.Records.Pending() {
+		s.tell(rec.ID.ContainerID, s.locked(rec, s.removePendingLink))
+	}
 	for _, rec := range s.cfg.Records.Pending() {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := s.releaseLocked(ctx, rec); err != nil {
-			s.cfg.Log.Warn("a pod's addresses cannot be given back yet", "container", rec.ID.ContainerID, "error", err)
-			return // the datastore is away: the others would wait in vain as well
+		err := s.locked(rec, func(now *Record) error { return s.finish(ctx, now) })
+		s.tell(rec.ID.ContainerID, err)
+		if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+			return // the others would wait in vain as well
 		}
 	}
 }
 
-func (s *Server) releaseLocked(ctx context.Context, rec *Record) error {
-	unlock := s.pods.lock(rec.Namespace + "/" + rec.Pod)
-	defer unlock()
-	now := s.cfg.Records.Get(rec.ID)
-	if now == nil || now.State != Releasing {
+// removePendingLink removes the device of a record that is still Releasing.
+func (s *Server) removePendingLink(rec *Record) error {
+	if rec.State != Releasing {
 		return nil
 	}
-	if err := s.removeOwnLink(now); err != nil {
-		return err
-	}
-	if err := s.release(ctx, now); err != nil {
-		return err
-	}
-	return s.cfg.Records.Remove(now.ID)
+	return s.removeOwnLink(rec)
 }
 
-// removeOwnLink removes the device of an ADD that was interrupted, unless another sandbox
-// of the pod uses it.
-func (s *Server) removeOwnLink(rec *Record) error {
-	if rec.Interface == "" {
+// finish gives back the addresses of a record that is still Releasing.
+func (s *Server) finish(ctx context.Context, rec *Record) error {
+	if rec.State != Releasing {
 		return nil
 	}
-	for _, other := range s.cfg.Records.Of(rec.Interface) {
-		if other.ID != rec.ID && other.State != Releasing {
-			return nil
-		}
+	if err := s.release(ctx, rec); err != nil {
+		return err
 	}
-	return removeLink(s.host, string(rec.Interface))
+	return s.cfg.Records.Remove(rec.ID)
 }
+
+// abandoned is how old a journal's unfinished file is when nobody can be writing it any
+// more.
+const abandoned = time.Hour
 
 func (s *Server) replayJournal(ctx context.Context) {
 	entries, err := os.ReadDir(s.cfg.Journal)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.cfg.Log.Warn("the CNI plugin's journal cannot be read", "dir", s.cfg.Journal, "error", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
+	s.tell(s.cfg.Journal, err)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || ctx.Err() != nil {
-			continue
+		if ctx.Err() != nil {
+			return
 		}
 		path := filepath.Join(s.cfg.Journal, e.Name())
-		if err := s.replayOne(ctx, path); err != nil {
-			s.cfg.Log.Warn("a journalled DEL cannot be done yet", "file", path, "error", err)
+		if !strings.HasPrefix(e.Name(), ".") {
+			s.tell(path, s.replayOne(ctx, path))
+		} else if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > abandoned {
+			s.tell(path, os.Remove(path))
 		}
 	}
 }
@@ -104,4 +107,17 @@ func (s *Server) replayOne(ctx context.Context, path string) error {
 		return err
 	}
 	return os.Remove(path)
+}
+
+// tell logs why something cannot be done yet, when the reason is new. It is replay's own.
+func (s *Server) tell(what string, err error) {
+	if err == nil {
+		delete(s.told, what)
+		return
+	}
+	if s.told[what] == err.Error() {
+		return
+	}
+	s.told[what] = err.Error()
+	s.cfg.Log.Warn("what was put off cannot be done yet", "what", what, "error", err)
 }

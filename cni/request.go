@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ type Request struct {
 	ID        dataplane.AttachmentID
 	Namespace string
 	Pod       string
+	NetNS     string // path, for the result only
 	Args      PodArgs
 	Conf      NetConf
 }
@@ -45,15 +47,14 @@ type NetConf struct {
 	} `json:"args"`
 
 	// What follows is taken and ignored: the agent has a datastore connection of its own.
-	DatastoreType string          `json:"datastore_type"`
-	EtcdEndpoints string          `json:"etcd_endpoints"`
-	EtcdKeyFile   string          `json:"etcd_key_file"`
-	EtcdCertFile  string          `json:"etcd_cert_file"`
-	EtcdCAFile    string          `json:"etcd_ca_cert_file"`
+	DatastoreType json.RawMessage `json:"datastore_type"`
+	EtcdEndpoints json.RawMessage `json:"etcd_endpoints"`
+	EtcdKeyFile   json.RawMessage `json:"etcd_key_file"`
+	EtcdCertFile  json.RawMessage `json:"etcd_cert_file"`
+	EtcdCAFile    json.RawMessage `json:"etcd_ca_cert_file"`
 	Kubernetes    json.RawMessage `json:"kubernetes"`
 	Policy        json.RawMessage `json:"policy"`
 
-	PrevResult    json.RawMessage `json:"prevResult"`
 	ValidAttached []AttachmentRef `json:"cni.dev/valid-attachments"` // GC
 }
 
@@ -91,44 +92,96 @@ func (b *Bool) UnmarshalJSON(j []byte) error {
 	return nil
 }
 
-// ParseRequest understands a call; its errors are [wire.Error]s.
+// Names become parts of keys in the datastore, so they are held to what their owners
+// allow: the CNI specification, and Kubernetes (RFC 1123).
+var (
+	networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,200}$`)
+	objectName  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+)
+
+// ParseRequest understands a call; its errors are [wire.Error]s. A DEL needs no more than
+// the network's name and is understood whatever else the configuration says: it follows
+// an ADD that was refused for that, and a runtime keeps a sandbox that it cannot DEL.
 func ParseRequest(w *wire.Request) (*Request, error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Request{Command: w.Command, ID: dataplane.AttachmentID{ContainerID: w.ContainerID, IfName: w.IfName}}
-	if err := json.Unmarshal(w.Config, &r.Conf); err != nil {
+	r := &Request{Command: w.Command, ID: dataplane.AttachmentID{ContainerID: w.ContainerID, IfName: w.IfName}, NetNS: w.NetNS}
+	r.parseArgs(w.Args)
+	err := json.Unmarshal(w.Config, &r.Conf)
+	if w.Command == "DEL" {
+		return r, nil
+	}
+	if err != nil {
 		return nil, wire.Errorf(wire.CodeDecode, "network configuration: %v", err)
 	}
-	switch r.Conf.CNIVersion {
-	case "", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0":
-	default:
-		return nil, wire.Errorf(wire.CodeIncompatible, "network configuration: cniVersion %q: want 0.3.1 to 1.1.0", r.Conf.CNIVersion)
+	if err := r.Conf.validate(); err != nil {
+		return nil, err
 	}
-	if r.Conf.Name == "" {
-		return nil, wire.Errorf(wire.CodeConfig, "network configuration: name is missing")
-	}
-	if t := r.Conf.IPAM.Type; t != "" && t != "calico-ipam" {
-		return nil, wire.Errorf(wire.CodeConfig, "network configuration: ipam.type %q: this build assigns addresses by calico-ipam only", t)
-	}
-	if r.Conf.MTU < 0 || r.Conf.MTU > 65535 {
-		return nil, wire.Errorf(wire.CodeConfig, "network configuration: mtu %d: want 0 to 65535", r.Conf.MTU)
-	}
-	for _, route := range r.Conf.IPAM.Routes {
-		if _, err := netip.ParsePrefix(route.Dst); err != nil {
-			return nil, wire.Errorf(wire.CodeConfig, "network configuration: ipam.routes: %v", err)
+	if w.Command == "ADD" || w.Command == "CHECK" {
+		if err := r.validateNames(); err != nil {
+			return nil, err
 		}
 	}
-	args := wire.ParseArgs(w.Args)
+	r.Args = PodArgs{Labels: r.Conf.Args.Calico.Labels, Annotations: r.Conf.Args.Calico.Annotations}
+	return r, nil
+}
+
+func (r *Request) parseArgs(text string) {
+	args := wire.ParseArgs(text)
 	r.Namespace, r.Pod = args["K8S_POD_NAMESPACE"], args["K8S_POD_NAME"]
 	if r.Namespace == "" {
 		r.Namespace = "default"
 	}
 	if r.Pod == "" {
-		r.Pod = strings.ToLower(w.ContainerID)
+		r.Pod = strings.ToLower(r.ID.ContainerID)
 	}
-	r.Args = PodArgs{Labels: r.Conf.Args.Calico.Labels, Annotations: r.Conf.Args.Calico.Annotations}
-	return r, nil
+}
+
+// validateNames checks the pod's names; its error is a [wire.Error].
+func (r *Request) validateNames() error {
+	if !objectName.MatchString(r.Namespace) {
+		return wire.Errorf(wire.CodeEnvironment, "CNI_ARGS: K8S_POD_NAMESPACE=%q is not a namespace's name", r.Namespace)
+	}
+	if !objectName.MatchString(r.Pod) {
+		return wire.Errorf(wire.CodeEnvironment, "CNI_ARGS: K8S_POD_NAME=%q is not a pod's name", r.Pod)
+	}
+	return nil
+}
+
+// validateName checks the network's name; its error is a [wire.Error].
+func (c *NetConf) validateName() error {
+	if c.Name == "" {
+		return wire.Errorf(wire.CodeConfig, "network configuration: name is missing")
+	}
+	if !networkName.MatchString(c.Name) {
+		return wire.Errorf(wire.CodeConfig, "network configuration: name %q: want letters, digits, _, . and -", c.Name)
+	}
+	return nil
+}
+
+// validate checks the rest as well; its error is a [wire.Error].
+func (c *NetConf) validate() error {
+	switch c.CNIVersion {
+	case "", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0":
+	default:
+		return wire.Errorf(wire.CodeIncompatible, "network configuration: cniVersion %q: want 0.3.1 to 1.1.0", c.CNIVersion)
+	}
+	if err := c.validateName(); err != nil {
+		return err
+	}
+	if t := c.IPAM.Type; t != "" && t != "calico-ipam" {
+		return wire.Errorf(wire.CodeConfig, "network configuration: ipam.type %q: this build assigns addresses by calico-ipam only", t)
+	}
+	if c.MTU < 0 || c.MTU > 65535 {
+		return wire.Errorf(wire.CodeConfig, "network configuration: mtu %d: want 0 to 65535", c.MTU)
+	}
+	for _, route := range c.IPAM.Routes {
+		if _, err := netip.ParsePrefix(route.Dst); err != nil {
+			return wire.Errorf(wire.CodeConfig, "network configuration: ipam.routes: %v", err)
+		}
+	}
+	return nil
 }
 
 // Handle is the IPAM handle of the attachment's addresses.
@@ -137,7 +190,7 @@ func (r *Request) Handle() string { return r.Conf.Name + "." + r.ID.ContainerID 
 // Patience is how long an ADD may wait for rules and routes.
 func (r *Request) Patience() time.Duration {
 	if s := r.Conf.PolicySetupTimeoutSeconds; s > 0 {
-		return time.Duration(s * float64(time.Second))
+		return wire.Seconds(s)
 	}
 	return 10 * time.Second
 }
@@ -146,8 +199,8 @@ func (r *Request) Patience() time.Duration {
 func (c *NetConf) ignored() []string {
 	var names []string
 	for name, given := range map[string]bool{
-		"datastore_type": c.DatastoreType != "",
-		"etcd_*":         c.EtcdEndpoints+c.EtcdKeyFile+c.EtcdCertFile+c.EtcdCAFile != "",
+		"datastore_type": len(c.DatastoreType) > 0,
+		"etcd_*":         len(c.EtcdEndpoints)+len(c.EtcdKeyFile)+len(c.EtcdCertFile)+len(c.EtcdCAFile) > 0,
 		"kubernetes":     len(c.Kubernetes) > 0,
 		"policy":         len(c.Policy) > 0,
 	} {

@@ -17,7 +17,7 @@ func result(r *Request, rec *Record) (json.RawMessage, error) {
 		CNIVersion: types100.ImplementedSpecVersion,
 		Interfaces: []*types100.Interface{
 			{Name: string(rec.Interface)},
-			{Name: rec.ID.IfName, Mac: rec.MAC},
+			{Name: rec.ID.IfName, Mac: rec.MAC, Sandbox: r.NetNS},
 		},
 	}
 	for _, a := range rec.Addrs {

@@ -38,8 +38,10 @@ type Config struct {
 	Pods      Pods
 	Dataplane Dataplane
 	// Pools gives the pools and the Node resource that addresses are chosen by.
-	Pools   func(context.Context) ([]*api.IPPool, *api.Node, error)
-	MTU     func() (int, error) // of new pods' interfaces
+	Pools func(context.Context) ([]*api.IPPool, *api.Node, error)
+	MTU   func() (int, error) // of new pods' interfaces
+	// Trouble says what keeps the node from being ready, for messages; may be nil.
+	Trouble func() string
 	Log     *slog.Logger
 	Socket  string        // default wire.Socket
 	Journal string        // default wire.Journal
@@ -54,7 +56,8 @@ type Server struct {
 	host   *netlink.Handle
 	open   atomic.Bool
 	pods   keyLocks
-	warned sync.Map // names of ignored configuration that were logged
+	warned sync.Map          // names of ignored configuration that were logged
+	told   map[string]string // what replay logged last, by what it is about
 }
 
 // NewServer returns a Server; [Server.Run] runs it.
@@ -76,7 +79,7 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg.Records.Log(cfg.Log)
-	return &Server{cfg: cfg, host: h, pods: keyLocks{m: map[string]*keyLock{}}}, nil
+	return &Server{cfg: cfg, host: h, pods: keyLocks{m: map[string]*keyLock{}}, told: map[string]string{}}, nil
 }
 
 // Open lets ADDs in.
@@ -94,10 +97,14 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.replay(ctx) })
 	for {
 		c, err := l.AcceptUnix()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE): // passes: the node goes on
+			s.cfg.Log.Error("CNI socket", "error", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		case err != nil:
 			return fmt.Errorf("CNI socket: %w", err)
 		}
 		wg.Go(func() {
@@ -131,25 +138,52 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 		s.cfg.Log.Warn("CNI request refused", "error", err)
 		return
 	}
+	resp := &wire.Response{}
+	if out, err := s.receive(ctx, c); err == nil {
+		resp.Output = out
+	} else if !errors.As(err, &resp.Error) {
+		resp.Error = wire.Errorf(wire.CodeFailed, "%v", err)
+	}
+	if err := wire.Reply(c, resp); err != nil {
+		s.cfg.Log.Warn("CNI answer was not taken", "error", err)
+	}
+}
+
+// receive reads a request and handles it.
+func (s *Server) receive(ctx context.Context, c *net.UnixConn) (json.RawMessage, error) {
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	w, ns, err := wire.Receive(c)
 	if err != nil {
 		s.cfg.Log.Warn("CNI request cannot be read", "error", err)
-		return
+		return nil, wire.Errorf(wire.CodeDecode, "request: %v", err)
 	}
 	if ns != nil {
 		defer ns.Close()
 	}
+	ctx, stop := untilHangup(ctx, c)
+	defer stop()
 	out, err := s.handle(ctx, w, ns)
-	resp := &wire.Response{Output: out}
 	if err != nil {
 		s.cfg.Log.Warn("CNI request failed", "command", w.Command, "container", w.ContainerID, "args", w.Args, "error", err)
-		if !errors.As(err, &resp.Error) {
-			resp.Error = wire.Errorf(wire.CodeFailed, "%v", err)
-		}
 	}
-	if err := wire.Reply(c, resp); err != nil {
-		s.cfg.Log.Warn("CNI answer was not taken", "command", w.Command, "container", w.ContainerID, "error", err)
+	return out, err
+}
+
+// untilHangup returns a context that ends when the caller goes away. What nobody waits
+// for any more is not gone on with: an ADD is undone, and a DEL is in the caller's journal.
+func untilHangup(ctx context.Context, c net.Conn) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	c.SetReadDeadline(time.Time{})
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		defer cancel()
+		_, _ = c.Read(make([]byte, 1)) // nothing more is sent: it returns when the connection ends
+	}()
+	return ctx, func() {
+		c.SetReadDeadline(time.Unix(1, 0))
+		<-gone
 	}
 }
 
@@ -175,15 +209,24 @@ func rootOnly(c *net.UnixConn) error {
 	return nil
 }
 
-// handle answers one call. Calls for one pod wait for each other.
+// handle answers one call. Calls for one container, and then for one pod, wait for each
+// other.
 func (s *Server) handle(ctx context.Context, w *wire.Request, ns *os.File) (json.RawMessage, error) {
 	r, err := ParseRequest(w)
 	if err != nil {
 		return nil, err
 	}
+	if r.Command == "STATUS" {
+		return nil, s.ready()
+	}
 	s.logIgnored(r)
-	unlock := s.pods.lock(r.Namespace + "/" + r.Pod)
+	unlockID := s.pods.lock(r.ID.ContainerID + ":" + r.ID.IfName)
+	defer unlockID()
+	unlock := s.pods.lock(s.podOf(r))
 	defer unlock()
+	if ctx.Err() != nil {
+		return nil, wire.Errorf(wire.CodeTryAgain, "the call was given up while another one for the pod ran")
+	}
 	switch r.Command {
 	case "ADD":
 		return s.add(ctx, r, ns)
@@ -191,17 +234,36 @@ func (s *Server) handle(ctx context.Context, w *wire.Request, ns *os.File) (json
 		return nil, s.del(ctx, r)
 	case "CHECK":
 		return nil, s.check(r, ns)
-	case "GC":
-		return nil, s.gc(ctx, r)
 	}
-	return nil, s.ready() // STATUS
+	return nil, s.gc(ctx, r)
 }
+
+// podOf is the key of the pod that a call is about: the record knows, where a DEL comes
+// without the arguments of its ADD.
+func (s *Server) podOf(r *Request) string {
+	if rec := s.cfg.Records.Get(r.ID); rec != nil {
+		return podKey(rec.Namespace, rec.Pod)
+	}
+	return podKey(r.Namespace, r.Pod)
+}
+
+func podKey(namespace, pod string) string { return namespace + "/" + pod }
 
 func (s *Server) ready() error {
 	if !s.open.Load() {
-		return wire.Errorf(wire.CodeNotAvailable, "calico node is starting: it does not know the datastore's contents yet")
+		return wire.Errorf(wire.CodeNotAvailable, "%s", s.waitsFor())
 	}
 	return nil
+}
+
+// waitsFor says why ADD is not open yet.
+func (s *Server) waitsFor() string {
+	if s.cfg.Trouble != nil {
+		if why := s.cfg.Trouble(); why != "" {
+			return "calico node is starting: " + why
+		}
+	}
+	return "calico node is starting: it does not know the datastore's contents yet"
 }
 
 func (s *Server) logIgnored(r *Request) {

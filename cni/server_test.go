@@ -69,15 +69,23 @@ type plane struct {
 	h    *netlink.Handle
 	mu   sync.Mutex
 	fail error
+	gate chan struct{} // if there is one: wait for it
 }
 
 func (p *plane) Programmed(ctx context.Context, at *dataplane.Attachment) error {
 	p.mu.Lock()
-	fail := p.fail
+	fail, gate := p.fail, p.gate
 	p.mu.Unlock()
 	if fail != nil {
 		<-ctx.Done()
 		return fail
+	}
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	l, err := p.h.LinkByName(string(at.Interface))
 	if err != nil {
@@ -121,6 +129,23 @@ func newBed(t *testing.T) *bed {
 // carried over.
 func (b *bed) start() {
 	b.t.Helper()
+	b.prepare()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.srv.Run(ctx) }()
+	b.stop = func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			b.t.Errorf("the server ended with %v", err)
+		}
+		b.stop = func() {}
+	}
+	b.wait("the socket", func() bool { _, err := os.Stat(b.socket()); return err == nil })
+}
+
+// prepare makes a server that is open and does not run.
+func (b *bed) prepare() {
+	b.t.Helper()
 	var err error
 	if b.recs, err = OpenRecords(filepath.Join(b.dir, "records"), b.ns); err != nil {
 		b.t.Fatal(err)
@@ -142,17 +167,6 @@ func (b *bed) start() {
 		b.t.Fatal(err)
 	}
 	b.srv.Open()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.srv.Run(ctx) }()
-	b.stop = func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			b.t.Errorf("the server ended with %v", err)
-		}
-		b.stop = func() {}
-	}
-	b.wait("the socket", func() bool { _, err := os.Stat(b.socket()); return err == nil })
 }
 
 func (b *bed) socket() string  { return filepath.Join(b.dir, "run", "cni.sock") }
@@ -291,6 +305,9 @@ func TestAddResultInEveryVersion(t *testing.T) {
 		r := parse(t, res)
 		if got := addrs(r); len(got) != 2 || !strings.HasPrefix(got[0], "10.10.") || !strings.HasSuffix(got[0], "/32") || !strings.HasSuffix(got[1], "/128") {
 			t.Errorf("%s: addresses %v", version, got)
+		}
+		if in := r.Interfaces; len(in) != 2 || in[0].Sandbox != "" || in[1].Name != "eth0" || in[1].Sandbox != b.runtime(p).NetNS {
+			t.Errorf("%s: interfaces %v", version, in)
 		}
 		if gw := r.IPs[0].Gateway.String(); gw != "169.254.1.1" {
 			t.Errorf("%s: gateway %s", version, gw)
