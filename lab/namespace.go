@@ -5,10 +5,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/netlink"
 )
 
 // namespaces are those of a node or a pod, held by descriptor: they last while the
@@ -30,7 +31,7 @@ func newNamespaces(hostname string, mount bool, setup func() error) (*namespaces
 		flags |= unix.CLONE_NEWNS
 	}
 	n := &namespaces{}
-	err := inThread(func() error {
+	err := netlink.Thread(func() error {
 		if err := unix.Unshare(flags); err != nil {
 			return fmt.Errorf("make namespaces for %s: %w", hostname, err)
 		}
@@ -40,7 +41,7 @@ func newNamespaces(hostname string, mount bool, setup func() error) (*namespaces
 		if err := unix.Sethostname([]byte(hostname)); err != nil {
 			return fmt.Errorf("set host name %s: %w", hostname, err)
 		}
-		if err := loopbackUp(); err != nil {
+		if err := netlink.LoopbackUp(); err != nil {
 			return err
 		}
 		return setup()
@@ -78,7 +79,7 @@ func (n *namespaces) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Get
 
 // do runs f inside, in a thread of its own.
 func (n *namespaces) do(f func() error) error {
-	return inThread(func() error {
+	return netlink.Thread(func() error {
 		if err := n.enter(); err != nil {
 			return err
 		}
@@ -135,33 +136,6 @@ func (n *namespaces) enter() error {
 	}
 	if err := unix.Setns(int(n.net.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter network namespace: %w", err)
-	}
-	return nil
-}
-
-// inThread runs f in an OS thread that ends with it.
-func inThread(f func() error) error {
-	errs := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		errs <- f()
-	}()
-	return <-errs
-}
-
-func loopbackUp() error {
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(s)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("set lo up: %w", err)
 	}
 	return nil
 }

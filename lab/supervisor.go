@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/netlink"
 )
 
 // StartDatastore starts etcd with its data in dir. It serves on the Unix socket and on
@@ -66,7 +68,7 @@ func Supervise(arg string, start StartDatastore) error {
 
 // build makes everything, in the order in which the parts need one another.
 func (s *Supervisor) build(up *progress, start StartDatastore) (*net.UnixListener, error) {
-	if err := loopbackUp(); err != nil {
+	if err := netlink.LoopbackUp(); err != nil {
 		return nil, err
 	}
 	if err := checkKernel(s.options); err != nil {

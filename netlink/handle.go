@@ -42,14 +42,48 @@ func Do(ns int, f func() error) error {
 	if ns == Current {
 		return f()
 	}
-	errs := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	return Thread(func() error {
 		if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
-			errs <- fmt.Errorf("enter network namespace: %w", err)
-			return
+			return fmt.Errorf("enter network namespace: %w", err)
 		}
-		errs <- f()
-	}()
+		return f()
+	})
+}
+
+// Thread runs f in an OS thread that ends with it, so that f may change what a thread
+// has of its own: namespaces, capabilities.
+func Thread(f func() error) error {
+	errs := make(chan error, 1)
+	go func() { errs <- lockedThread(f) }()
 	return <-errs
+}
+
+// lockedThread runs f in a locked goroutine, which ends with its caller's, and its thread
+// with it. The process's first thread cannot end, and would stay what f made of it: it
+// only waits for another.
+func lockedThread(f func() error) error {
+	runtime.LockOSThread() // never unlocked in the thread that runs f
+	if unix.Gettid() != unix.Getpid() {
+		return f()
+	}
+	defer runtime.UnlockOSThread()
+	return Thread(f)
+}
+
+// LoopbackUp sets lo up in the calling thread's namespace.
+func LoopbackUp() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
 }

@@ -18,10 +18,11 @@ const (
 	KindAddr
 	KindRoute
 	KindNeigh // neighbours, and FDB entries
+	KindTable // tables of nftables
 )
 
 func (k Kind) String() string {
-	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour"}[k]
+	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour", KindTable: "nftables table"}[k]
 }
 
 // groups are the multicast groups of each kind (rtnetlink(7)).
@@ -40,7 +41,7 @@ type Event struct {
 	Kind     Kind
 	Deleted  bool
 	Link     int    // index of the link that it concerns; 0: none
-	Name     string // of the link, where Kind is KindLink
+	Name     string // of the link or table, where Kind is KindLink or KindTable
 	Up       bool   // the link is up, where Kind is KindLink
 	Protocol int    // of the route, where Kind is KindRoute
 }
@@ -56,37 +57,45 @@ const monitorBuffer = 4 << 20
 // Monitor tells of changes in a network namespace.
 type Monitor struct{ conn *mnl.Conn }
 
-// NewMonitor opens a Monitor of the kinds given in the namespace of descriptor ns, or
-// Current. What changes from now on is told by [Monitor.Run]. The descriptor may be closed
-// afterwards.
+// NewMonitor opens a Monitor of the kinds given, but KindTable, in the namespace of
+// descriptor ns, or Current. What changes from now on is told by [Monitor.Run]. The
+// descriptor may be closed afterwards.
 func NewMonitor(ns int, kinds ...Kind) (*Monitor, error) {
+	var all []uint32
+	for _, k := range kinds {
+		all = append(all, groups[k]...)
+	}
+	return newMonitor(ns, unix.NETLINK_ROUTE, all)
+}
+
+// NewTableMonitor opens a Monitor that tells of deleted tables of nftables: `nft flush
+// ruleset`, as firewall services do when they start, deletes everybody's.
+func NewTableMonitor(ns int) (*Monitor, error) {
+	return newMonitor(ns, unix.NETLINK_NETFILTER, []uint32{unix.NFNLGRP_NFTABLES})
+}
+
+func newMonitor(ns, family int, groups []uint32) (*Monitor, error) {
 	var m *Monitor
-	err := Do(ns, func() (err error) {
-		m, err = newMonitor(kinds)
-		return err
+	err := Do(ns, func() error {
+		conn, err := mnl.Dial(family, nil)
+		if err != nil {
+			return err
+		}
+		for _, g := range groups {
+			if err := conn.JoinGroup(g); err != nil {
+				conn.Close()
+				return fmt.Errorf("join group %d: %w", g, err)
+			}
+		}
+		// A larger buffer only makes Lost rarer: what the kernel refuses is done without.
+		_ = conn.SetReadBuffer(monitorBuffer)
+		m = &Monitor{conn}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open netlink monitor: %w", err)
 	}
 	return m, nil
-}
-
-func newMonitor(kinds []Kind) (*Monitor, error) {
-	conn, err := mnl.Dial(unix.NETLINK_ROUTE, nil)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range kinds {
-		for _, g := range groups[k] {
-			if err := conn.JoinGroup(g); err != nil {
-				conn.Close()
-				return nil, fmt.Errorf("join group %d: %w", g, err)
-			}
-		}
-	}
-	// A larger buffer only makes Lost rarer: what the kernel refuses is done without.
-	_ = conn.SetReadBuffer(monitorBuffer)
-	return &Monitor{conn}, nil
 }
 
 // Run calls f for each change until ctx ends or the Monitor is closed, then closes it. f

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	"github.com/calicogo/calico/lab"
@@ -16,10 +15,6 @@ import (
 
 // version is set by the linker.
 var version = "v0.1.0-dev"
-
-// The main goroutine stays on the main thread: threads that change namespaces end, and
-// that one cannot, and /proc/self would then be what it was left with.
-func init() { runtime.LockOSThread() }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -21,11 +20,6 @@ import (
 )
 
 var version = "v0.1.0-dev" // set by the linker
-
-// The main goroutine stays on the main thread. Threads that enter a pod's namespace end
-// afterwards, but that one cannot: it would hold the namespace, and /proc/self would show
-// it, for as long as the process lives.
-func init() { runtime.LockOSThread() }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

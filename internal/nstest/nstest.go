@@ -5,10 +5,11 @@ package nstest
 import (
 	"os"
 	"os/exec"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/calicogo/calico/netlink"
 )
 
 // RequireRoot skips the test unless it runs as root; where CI=true it fails instead.
@@ -41,41 +42,19 @@ func Missing(t testing.TB, what string) {
 func New(t testing.TB) int {
 	t.Helper()
 	RequireRoot(t)
-	type result struct {
-		fd  int
-		err error
-	}
-	made := make(chan result)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	fd := -1
+	err := netlink.Thread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{err: err}
-			return
+			return err
 		}
-		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = loopbackUp()
+		if fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return err
 		}
-		made <- result{fd, err}
-	}()
-	r := <-made
-	if r.err != nil {
-		t.Fatalf("make a network namespace: %v", r.err)
-	}
-	t.Cleanup(func() { unix.Close(r.fd) })
-	return r.fd
-}
-
-func loopbackUp() error {
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		return netlink.LoopbackUp()
+	})
 	if err != nil {
-		return err
+		t.Fatalf("make a network namespace: %v", err)
 	}
-	defer unix.Close(s)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, ifr)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
 }
