@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,11 @@ func watch(t *testing.T, ns int, kinds ...netlink.Kind) <-chan netlink.Event {
 	t.Helper()
 	m, err := netlink.NewMonitor(ns, kinds...)
 	must(t, err)
+	return run(t, m)
+}
+
+func run(t *testing.T, m *netlink.Monitor) <-chan netlink.Event {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	events := make(chan netlink.Event, 1000)
 	done := make(chan error)
@@ -102,6 +108,24 @@ func TestMonitor(t *testing.T) {
 	must(t, h.LinkDel(l))
 	await(t, events, "link gone", func(e netlink.Event) bool {
 		return e.Kind == netlink.KindLink && e.Name == "cali1" && e.Deleted
+	})
+}
+
+func TestTableMonitor(t *testing.T) {
+	nstest.RequireTool(t, "nft")
+	ns := nstest.New(t)
+	m, err := netlink.NewTableMonitor(ns)
+	must(t, err)
+	events := run(t, m)
+	nft := func(args ...string) {
+		t.Helper()
+		must(t, netlink.Do(ns, func() error { return exec.Command("nft", args...).Run() }))
+	}
+	nft("add", "table", "ip", "calico")
+	nft("add", "chain", "ip", "calico", "input")
+	nft("flush", "ruleset")
+	await(t, events, "table gone", func(e netlink.Event) bool {
+		return e.Kind == netlink.KindTable && e.Name == "calico" && e.Deleted && e.Undoes()
 	})
 }
 

@@ -23,7 +23,6 @@ func (r *runtime) watchKernel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer m.Close()
 	swarm := swarm{flush: func() { r.agent.Resync(felix.DriverTunnels, felix.DriverRoutes) }}
 	defer swarm.stop()
 	return m.Run(ctx, func(e netlink.Event) {
@@ -31,6 +30,17 @@ func (r *runtime) watchKernel(ctx context.Context) error {
 			swarm.add(time.Now())
 		}
 	})
+}
+
+// watchTables has the agent put its rules back at once when somebody deleted them: `nft
+// flush ruleset`, as firewall services do when they start, takes everybody's, and leaves
+// every pod without policy.
+func (r *runtime) watchTables(ctx context.Context) error {
+	m, err := netlink.NewTableMonitor(netlink.Current)
+	if err != nil {
+		return err
+	}
+	return m.Run(ctx, func(netlink.Event) { r.agent.Resync(felix.DriverRules) })
 }
 
 // swarm calls flush once for many events. add is called by one goroutine.

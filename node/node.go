@@ -170,6 +170,7 @@ func (r *runtime) run(ctx context.Context) error {
 	g.Go(func() error { return r.agent.Run(ctx) })
 	g.Go(func() error { return r.cni.Run(ctx) })
 	g.Go(func() error { return r.watchKernel(ctx) })
+	g.Go(func() error { return r.watchTables(ctx) })
 	g.Go(func() error { return r.start(ctx) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
