@@ -1,15 +1,19 @@
 package etcd_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/store"
@@ -200,6 +204,56 @@ func TestCompactedAway(t *testing.T) {
 	if changes != 11 {
 		t.Errorf("after the compaction came %d events, want 10 absences and 1 change", changes)
 	}
+}
+
+// failing is etcd's KV, whose next page but skip of a list fails once when it is armed.
+type failing struct {
+	clientv3.KV
+	skip atomic.Int32 // negative: not armed
+}
+
+func (f *failing) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	if clientv3.OpGet(key, opts...).Limit() > 0 && f.skip.Load() >= 0 && f.skip.Add(-1) < 0 {
+		return nil, errors.New("the page is torn out")
+	}
+	return f.KV.Get(ctx, key, opts...)
+}
+
+// TestTornList has the second page of a later list fail: what stood on the first one must
+// be handed on by the list after it.
+func TestTornList(t *testing.T) {
+	t.Parallel()
+	srv := etcdtest.StartServer(t)
+	link := etcdtest.NewLink(t, srv.Endpoint)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{link.Endpoint}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	kv := &failing{KV: client.KV}
+	kv.skip.Store(-1)
+	client.KV = kv
+	near, far := open(t, srv.Endpoint), etcd.New(client)
+	far.Heartbeat, far.Timeout, far.PageSize = 50*time.Millisecond, time.Second, 3
+	heard := listen(far)
+
+	var ops []store.Op
+	for i := range 8 {
+		ops = append(ops, store.Create(storetest.Policy("ns", fmt.Sprint("p", i), "old")))
+	}
+	rev := storetest.MustCommit(t, near, ops...)
+	v := storetest.Follow(t, far.Watch("NetworkPolicy"))
+	v.At(rev)
+	link.Cut()
+	n := heard.wait(t, 0, "no answer")
+	storetest.MustCommit(t, near, store.Put(storetest.Policy("ns", "p0", "new")))
+	storetest.MustCommit(t, near, store.Delete(ops[7].Key, rev))
+	srv.Compact()
+	kv.skip.Store(1)
+	link.Heal()
+	n = heard.wait(t, n, "torn out")
+	heard.wait(t, n, "")
+	v.CheckSame(near, "NetworkPolicy")
 }
 
 // TestSilence holds the link up: the Source must notice that nobody answers.

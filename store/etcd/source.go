@@ -145,10 +145,11 @@ func (f *follower) list(ctx context.Context) error {
 	var events []store.Event
 	for !p.done() {
 		page, err := p.next(ctx)
-		if err != nil {
-			return err
+		if err == nil {
+			err = f.admit(p.cluster, p.rev)
 		}
-		if err := f.admit(p.cluster, p.rev); err != nil {
+		if err != nil {
+			f.unsee(events)
 			return err
 		}
 		for _, kv := range page {
@@ -172,6 +173,13 @@ func (f *follower) list(ctx context.Context) error {
 	f.lost = false
 	f.say(events, p.rev)
 	return nil
+}
+
+// unsee has the next list hand on events that this one read but could not.
+func (f *follower) unsee(events []store.Event) {
+	for _, e := range events {
+		f.seen[e.Key] = 0
+	}
 }
 
 // codecAt returns the codec of what lies at path; nil if that was not asked for.
