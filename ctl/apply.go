@@ -103,6 +103,7 @@ type request struct {
 	options Options
 	objects []api.Object // that are not yet written
 	results []Result
+	try     int // from 1
 }
 
 func run(ctx context.Context, st store.Store, v verb, objects []api.Object, o Options) ([]Result, error) {
@@ -110,7 +111,7 @@ func run(ctx context.Context, st store.Store, v verb, objects []api.Object, o Op
 		return nil, err
 	}
 	r := &request{st: st, verb: v, options: o, objects: objects}
-	for try := 1; ; try++ {
+	for r.try = 1; ; r.try++ {
 		steps, err := r.plan(ctx)
 		if err != nil {
 			return r.results, err
@@ -121,7 +122,7 @@ func run(ctx context.Context, st store.Store, v verb, objects []api.Object, o Op
 			return r.results, nil
 		case !raced(err):
 			return r.results, err
-		case try == attempts:
+		case r.try == attempts:
 			return r.results, fmt.Errorf("%w, %d times in a row: try again", err, attempts)
 		}
 	}

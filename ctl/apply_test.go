@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -259,23 +260,36 @@ func (b broken) Get(ctx context.Context, k store.Key) (api.Object, error) {
 	return nil, &store.OpError{Key: k, Err: store.ErrInvalid}
 }
 
-// What cannot be read can be replaced and deleted.
+func (b broken) List(ctx context.Context, kind, namespace string) ([]api.Object, store.Revision, error) {
+	list, rev, err := b.Store.List(ctx, kind, namespace)
+	return slices.DeleteFunc(list, func(o api.Object) bool { return store.KeyOf(o) == b.key }), rev, err
+}
+
+// What cannot be read can be replaced and deleted, alone and among many.
 func TestUnreadable(t *testing.T) {
-	tier := newTier("a", 1)
-	b := broken{memory.New(), store.KeyOf(tier)}
-	if _, err := b.Commit(t.Context(), []store.Op{store.Create(tier)}); err != nil {
-		t.Fatal(err)
-	}
-	results, err := ctl.Apply(t.Context(), b, []api.Object{newTier("a", 2)}, ctl.Options{})
-	if err != nil || results[0].Change != ctl.Replaced {
-		t.Error(results, err)
-	}
-	results, err = ctl.Delete(t.Context(), b, []api.Object{newTier("a", 2)}, ctl.Options{})
-	if err != nil || results[0].Change != ctl.Deleted {
-		t.Error(results, err)
-	}
-	if _, err := b.Store.Get(t.Context(), b.key); !errors.Is(err, store.ErrNotFound) {
-		t.Error(err)
+	for _, n := range []int{1, 20} {
+		tiers := func() []api.Object {
+			var all []api.Object
+			for i := range n {
+				all = append(all, newTier(fmt.Sprintf("t%d", i), 2))
+			}
+			return all
+		}
+		b := broken{memory.New(), store.KeyOf(tiers()[n-1])}
+		if _, err := b.Commit(t.Context(), []store.Op{store.Create(newTier(b.key.Name, 1))}); err != nil {
+			t.Fatal(err)
+		}
+		results, err := ctl.Apply(t.Context(), b, tiers(), ctl.Options{})
+		if err != nil || len(results) != n || results[n-1].Change != ctl.Replaced {
+			t.Fatal(n, results, err)
+		}
+		results, err = ctl.Delete(t.Context(), b, tiers(), ctl.Options{})
+		if err != nil || len(results) != n || results[n-1].Change != ctl.Deleted {
+			t.Fatal(n, results, err)
+		}
+		if left, _, err := b.Store.List(t.Context(), "Tier", ""); err != nil || len(left) != 0 {
+			t.Error(n, left, err)
+		}
 	}
 }
 

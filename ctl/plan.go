@@ -15,7 +15,7 @@ import (
 // plan reads what the store has, and says what is to be done with each of r.objects. It
 // is an error if anything stands against any of them.
 func (r *request) plan(ctx context.Context) ([]step, error) {
-	stored, err := lookUp(ctx, r.st, r.objects)
+	stored, err := r.lookUp(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -45,43 +45,64 @@ type found struct {
 // few is how many objects of a kind are got one by one rather than listed.
 const few = 8
 
-// lookUp reads the objects that have the keys of the given ones. Those that the store does
-// not have are left out.
-func lookUp(ctx context.Context, st store.Store, objects []api.Object) (map[store.Key]found, error) {
+// lookUp reads what the store has of the keys of r.objects. Keys that it does not have are
+// left out.
+func (r *request) lookUp(ctx context.Context) (map[store.Key]found, error) {
 	byKind := map[string][]store.Key{}
-	for _, o := range objects {
+	for _, o := range r.objects {
 		k := store.KeyOf(o)
 		byKind[k.Kind] = append(byKind[k.Kind], k)
 	}
-	all := make(map[store.Key]found, len(objects))
+	all := make(map[store.Key]found, len(r.objects))
 	for kind, keys := range byKind {
-		listed := map[store.Key]bool{}
 		if len(keys) > few {
-			list, _, err := st.List(ctx, kind, "")
-			if err != nil {
+			if err := r.list(ctx, kind, all); err != nil {
 				return nil, err
 			}
-			for _, o := range list {
-				k := store.KeyOf(o)
-				all[k], listed[k] = found{o, api.Revision(o)}, true
-			}
-		}
-		for _, k := range keys { // what a List left out may be unreadable
-			if listed[k] {
+			if r.listSuffices() {
 				continue
 			}
-			o, err := st.Get(ctx, k)
-			switch {
-			case err == nil:
-				all[k] = found{o, api.Revision(o)}
-			case errors.Is(err, store.ErrInvalid):
-				all[k] = found{nil, store.AnyRevision}
-			case !errors.Is(err, store.ErrNotFound):
+		}
+		for _, k := range keys {
+			if err := r.get(ctx, k, all); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return all, nil
+}
+
+// listSuffices tells whether what a List does not have needs no second look, though a List
+// leaves out what cannot be read: where we create it, the commit will fail, and the next
+// look is closer.
+func (r *request) listSuffices() bool {
+	return r.try == 1 && (r.verb == verbApply || r.verb == verbCreate)
+}
+
+func (r *request) list(ctx context.Context, kind string, all map[store.Key]found) error {
+	list, _, err := r.st.List(ctx, kind, "")
+	for _, o := range list {
+		all[store.KeyOf(o)] = found{o, api.Revision(o)}
+	}
+	return err
+}
+
+// get adds what the store has of k to all, unless it is there.
+func (r *request) get(ctx context.Context, k store.Key, all map[store.Key]found) error {
+	if _, ok := all[k]; ok {
+		return nil
+	}
+	o, err := r.st.Get(ctx, k)
+	switch {
+	case errors.Is(err, store.ErrInvalid):
+		all[k] = found{nil, store.AnyRevision}
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil:
+		return err
+	default:
+		all[k] = found{o, api.Revision(o)}
+	}
+	return nil
 }
 
 // step says what is to be done with o, given what is stored.
