@@ -20,7 +20,7 @@ func DecodeAll(file string, text []byte, namespace string) ([]api.Object, error)
 	}
 	var all []api.Object
 	for _, d := range docs {
-		o, ok, err := FromDocument(d, namespace)
+		o, ok, err := convert(d, namespace)
 		if err == nil && !ok {
 			o, err = d.Object()
 		}
@@ -32,22 +32,9 @@ func DecodeAll(file string, text []byte, namespace string) ([]api.Object, error)
 	return all, nil
 }
 
-// FromYAML decodes and converts one Kubernetes Namespace or NetworkPolicy, strictly. It
+// convert decodes and converts a Namespace or NetworkPolicy of Kubernetes, strictly. It
 // is false if the document is of another kind.
-func FromYAML(doc []byte) (api.Object, bool, error) {
-	docs, err := api.Documents("", doc)
-	if err != nil {
-		return nil, false, err
-	}
-	if len(docs) != 1 {
-		return nil, false, fmt.Errorf("want one object, found %d", len(docs))
-	}
-	return FromDocument(docs[0], "default")
-}
-
-// FromDocument is [FromYAML] for a document that is already read; a NetworkPolicy that
-// does not say its namespace is one of namespace.
-func FromDocument(d api.Document, namespace string) (api.Object, bool, error) {
+func convert(d api.Document, namespace string) (api.Object, bool, error) {
 	switch d.APIVersion + " " + d.Kind {
 	case "v1 Namespace":
 		o, err := namespaceFrom(d)
@@ -75,10 +62,14 @@ func namespaceFrom(d api.Document) (api.Object, error) {
 }
 
 func policyFrom(d api.Document, namespace string) (api.Object, error) {
-	np := &networkingv1.NetworkPolicy{}
-	if err := d.Into(np); err != nil {
+	var written struct {
+		networkingv1.NetworkPolicy `json:",inline"`
+		Status                     any `json:"status"` // printed by API servers up to 1.27
+	}
+	if err := d.Into(&written); err != nil {
 		return nil, err
 	}
+	np := &written.NetworkPolicy
 	if np.Namespace == "" {
 		np.Namespace = namespace
 	}

@@ -24,7 +24,7 @@ func TestNamespace(t *testing.T) {
 	long := strings.Repeat("x", 63)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "prod", Labels: map[string]string{"env": "p", "example.com/" + long: ""}}}
 	got := Namespace(ns)
-	want := map[string]string{"pcns.env": "p", "pcns.example.com/" + long: "", "pcns.projectcalico.org/name": "prod"}
+	want := map[string]string{"pcns.env": "p", "pcns.example.com/" + long: "", "pcns.projectcalico.org/name": "prod", "pcns.kubernetes.io/metadata.name": "prod"}
 	if diff := cmp.Diff(want, got.Spec.LabelsToApply); diff != "" || got.Name != "kns.prod" {
 		t.Error(got.Name, diff)
 	}
@@ -188,14 +188,26 @@ egress:
 
 const header = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: prod, labels: {x: y}}\nspec:\n"
 
+// fromYAML decodes one object.
+func fromYAML(doc []byte) (api.Object, error) {
+	objects, err := DecodeAll("", doc, "default")
+	if err != nil {
+		return nil, err
+	}
+	if len(objects) != 1 {
+		return nil, fmt.Errorf("%d objects", len(objects))
+	}
+	return objects[0], nil
+}
+
 func indent(s string) string { return strings.ReplaceAll(strings.Trim(s, "\n"), "\n", "\n  ") }
 
 func TestNetworkPolicy(t *testing.T) {
 	for _, c := range policies {
 		t.Run(c.name, func(t *testing.T) {
-			o, ok, err := FromYAML([]byte(header + "  " + indent(c.kube) + "\n"))
-			if err != nil || !ok {
-				t.Fatal(ok, err)
+			o, err := fromYAML([]byte(header + "  " + indent(c.kube) + "\n"))
+			if err != nil {
+				t.Fatal(err)
 			}
 			var want api.NetworkPolicySpec
 			if err := yaml.UnmarshalStrict([]byte(c.calico), &want); err != nil {
@@ -234,7 +246,7 @@ func TestRefused(t *testing.T) {
 		{"podSelector: {}\n  ingress: [{ports: [{protocol: ICMP}]}]", `ports[0].protocol: "ICMP": must be TCP, UDP or SCTP`},
 		{"podselector: {}", `line 5: unknown field "spec.podselector"; did you mean "podSelector"?`},
 	} {
-		_, _, err := FromYAML([]byte(header + "  " + c.spec + "\n"))
+		_, err := fromYAML([]byte(header + "  " + c.spec + "\n"))
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s:\ngot  %v\nwant %s", c.spec, err, c.want)
 		}
@@ -282,10 +294,30 @@ items:
 	}
 }
 
-func TestFromYAMLLeavesOtherKinds(t *testing.T) {
-	o, ok, err := FromYAML([]byte("apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\n"))
-	if o != nil || ok || err != nil {
-		t.Error(o, ok, err)
+// What kubectl get -o yaml printed, of today's and of older API servers, can be applied.
+func TestAsExported(t *testing.T) {
+	_, err := DecodeAll("f.yaml", []byte(`apiVersion: v1
+kind: List
+metadata: {resourceVersion: ""}
+items:
+- apiVersion: networking.k8s.io/v1
+  kind: NetworkPolicy
+  metadata:
+    name: p
+    creationTimestamp: "2024-05-01T12:00:00Z"
+    generation: 1
+    managedFields:
+    - {apiVersion: networking.k8s.io/v1, fieldsType: FieldsV1, fieldsV1: {f:spec: {f:podSelector: {}}}, manager: kubectl, operation: Update, time: "2024-05-01T12:00:00Z"}
+  spec: {podSelector: {}, policyTypes: [Ingress]}
+  status: {}
+- apiVersion: v1
+  kind: Namespace
+  metadata: {name: prod, creationTimestamp: null}
+  spec: {finalizers: [kubernetes]}
+  status: {phase: Active}
+`), "here")
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -364,18 +396,21 @@ func TestManyPorts(t *testing.T) {
 	}
 }
 
-func FuzzFromYAML(f *testing.F) {
+func FuzzConvert(f *testing.F) {
 	for _, c := range policies {
 		f.Add(header + "  " + indent(c.kube) + "\n")
 	}
 	f.Add("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {b: c}}\n")
 	f.Fuzz(func(t *testing.T, doc string) {
-		o, ok, err := FromYAML([]byte(doc))
-		if err != nil || !ok {
-			return
-		}
-		if err := o.Validate(); err != nil {
-			t.Error(fmt.Errorf("accepted, but %w", err))
+		docs, _ := api.Documents("", []byte(doc))
+		for _, d := range docs {
+			o, ok, err := convert(d, "default")
+			if err != nil || !ok {
+				continue
+			}
+			if err := o.Validate(); err != nil {
+				t.Error(fmt.Errorf("accepted, but %w", err))
+			}
 		}
 	})
 }

@@ -11,11 +11,12 @@ import (
 // says otherwise.
 func Namespace(ns *corev1.Namespace) *api.Profile {
 	p := &api.Profile{Meta: api.Named(api.KindProfile, "", api.NamespaceProfile+ns.Name)}
-	p.Spec.LabelsToApply = make(map[string]string, len(ns.Labels)+1)
+	p.Spec.LabelsToApply = make(map[string]string, len(ns.Labels)+2)
 	for k, v := range ns.Labels {
 		p.Spec.LabelsToApply[api.NamespaceLabelPrefix+k] = v
 	}
 	p.Spec.LabelsToApply[api.NamespaceLabelPrefix+labelName] = ns.Name
+	p.Spec.LabelsToApply[api.NamespaceLabelPrefix+corev1.LabelMetadataName] = ns.Name // as an API server does
 	p.Spec.Ingress = []api.Rule{{Action: api.Allow}}
 	p.Spec.Egress = []api.Rule{{Action: api.Allow}}
 	return p
