@@ -58,7 +58,7 @@ var importers = map[string][]string{
 // and each other may import them.
 var testOnly = map[string][]string{
 	"internal/archtest":   {},
-	"internal/nstest":     {},
+	"internal/nstest":     {"netlink"},
 	"internal/deps":       {}, // pins libraries until they are used
 	"internal/difftest":   {"dataplane", "filter", "nft", "calc", "api", "store", "selector", "netlink", "internal/nstest"},
 	"store/storetest":     {"store", "api", "selector"},
