@@ -65,6 +65,8 @@ func TestDecodeErrors(t *testing.T) {
 		{"string", head + "spec:\n  cidr: [a]\n", `line 5: spec.cidr: is a list, but must be a string`},
 		{"twice", head + "spec:\n  cidr: a\n  blockSize: 1\n  cidr: b\n", `line 7: malformed YAML: field "cidr" is already given on line 5`},
 		{"several", head + "spec:\n  a: 1\n  b: 2\n", `line 5: unknown field "spec.a"; line 6: unknown field "spec.b"`},
+		{"tag", head + "spec:\n  nodeSelector: !all()\n", `line 5: malformed YAML: a value that begins with ! must be in quotes: "!all()"`},
+		{"tag before a value", head + "spec:\n  nodeSelector: ! has(a)\n", `line 5: malformed YAML: a value that begins with ! must be in quotes: "! has(a)"`},
 		{"indent", head + "spec:\n  cidr: a\n   blockSize: 1\n", `line 6: malformed YAML: mapping values are not allowed in this context`},
 		{"tab", head + "spec:\n\tcidr: a\n", `line 5: malformed YAML: found character that cannot start any token`},
 		{"bracket", head + "spec: [a\nstatus: {}\n", `line 5: malformed YAML: `},

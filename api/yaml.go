@@ -137,11 +137,17 @@ func (e *lineError) Error() string { return fmt.Sprintf("line %d: %s", e.line, e
 // its scanner and decoder.
 var countedFromZero = regexp.MustCompile(`did not find expected (<.*>|node content|'-' indicator|key|',' or '[\]}]')|undefined tag handle|found duplicate`)
 
+// aTag finds what was meant as a negation: selector: !has(a).
+var aTag = regexp.MustCompile("cannot unmarshal (!(?:[^! ][^ ]*)?) `(.*)` into ")
+
 func yamlError(err error) error {
 	msg := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  ")
 	msg, _, _ = strings.Cut(msg, "\n")
 	line := errorLine(err)
 	msg = atLine.ReplaceAllString(msg, "")
+	if m := aTag.FindStringSubmatch(msg); m != nil {
+		msg = fmt.Sprintf("a value that begins with ! must be in quotes: %q", strings.TrimSpace(m[1]+" "+m[2]))
+	}
 	if line == 0 || countedFromZero.MatchString(msg) {
 		line++
 	}
