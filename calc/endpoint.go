@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/dataplane"
@@ -31,13 +32,18 @@ type member struct {
 	local bool
 }
 
-// ownLabels puts the endpoint's own labels into l, and those that Calico gives it. What an
-// endpoint's namespace is must not be for its labels to say, so Calico's win.
+// ownLabels puts the endpoint's own labels into l, and those that Calico gives it. What
+// its namespace is, and what labels that and its service account have, must not be for
+// whoever writes a pod's labels to say: Calico's win, and the profiles' are left alone.
 func ownLabels(l map[string]string, w *api.WorkloadEndpoint) {
 	if w == nil {
 		return
 	}
-	maps.Copy(l, w.Labels)
+	for k, v := range w.Labels {
+		if !strings.HasPrefix(k, api.NamespaceLabelPrefix) && !strings.HasPrefix(k, api.ServiceAccountPrefix) {
+			l[k] = v
+		}
+	}
 	l[api.LabelNamespace] = w.Namespace
 	if o := w.Spec.Orchestrator; o != "" {
 		l[api.LabelOrchestrator] = o

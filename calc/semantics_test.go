@@ -211,17 +211,18 @@ func TestStoredEndpointWithoutRecordIsOnlyAMember(t *testing.T) {
 }
 
 // An endpoint's own label wins over a profile's, the earlier profile over the later, and
-// Calico's own labels over all.
+// Calico's own labels over all. Labels of the namespace and the service account come from
+// profiles alone: else a pod could claim those of another namespace.
 func TestLabels(t *testing.T) {
 	var c contents
-	w := c.pod("ns", "p", "own=pod projectcalico.org/namespace=forged", "10.0.0.1")
+	w := c.pod("ns", "p", "own=pod projectcalico.org/namespace=forged pcns.team=forged pcns.env=forged pcsa.role=forged", "10.0.0.1")
 	w.Spec.Profiles = []string{"first", "second", "gone"}
 	w.Spec.ServiceAccountName = "sa"
 	c.yaml(t, `
 apiVersion: projectcalico.org/v3
 kind: Profile
 metadata: {name: first}
-spec: {labelsToApply: {own: first, both: first}}
+spec: {labelsToApply: {own: first, both: first, pcns.team: mine}}
 ---
 apiVersion: projectcalico.org/v3
 kind: Profile
@@ -232,6 +233,7 @@ spec: {labelsToApply: {both: second, last: second, projectcalico.org/namespace: 
 		"own == 'pod'": true, "both == 'first'": true, "last == 'second'": true,
 		"projectcalico.org/namespace == 'ns'": true, "projectcalico.org/orchestrator == 'k8s'": true,
 		"projectcalico.org/serviceaccount == 'sa'": true,
+		"pcns.team == 'mine'":                      true, "has(pcns.env)": false, "has(pcsa.role)": false,
 	} {
 		d := c
 		d.objects = slices.Clone(c.objects)
