@@ -11,6 +11,7 @@ import (
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/store"
 )
 
 // cluster is three nodes, of which node3 is in another subnet, each with a block in both
@@ -218,6 +219,38 @@ func TestOverlapsAreProblems(t *testing.T) {
 		if !slices.ContainsFunc(ps, func(p string) bool { return strings.HasPrefix(p, want) }) {
 			t.Errorf("problems %q do not say %q", ps, want)
 		}
+	}
+}
+
+// Every pod that comes or goes in the cluster changes a block; that is no reason to
+// compare all blocks with one another.
+func TestOverlapsAreLookedForOnce(t *testing.T) {
+	c := cluster(t, "vxlanMode: Always")
+	g := New("node1")
+	for _, o := range c.objects {
+		g.Put(o)
+	}
+	g.Flush()
+	g.Problems()
+	b := c.block("10.10.2.0/26", "host:node2", "5:node3")
+	g.Put(b)
+	g.Flush()
+	if g.fabric.overlaps == nil {
+		t.Error("an address given out has all overlaps looked for again")
+	}
+	overlapping := func() bool {
+		return slices.ContainsFunc(g.Problems(), func(p Problem) bool { return p.Reason == OverlappingBlock })
+	}
+	other := c.block("10.10.2.0/28", "host:node3")
+	g.Put(other)
+	g.Flush()
+	if !overlapping() {
+		t.Error("a block that overlaps another is no problem")
+	}
+	g.Remove(store.KeyOf(other))
+	g.Flush()
+	if overlapping() {
+		t.Error("a block that is gone is still a problem")
 	}
 }
 

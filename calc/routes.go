@@ -165,7 +165,9 @@ func (g *Graph) changedBlocks() keySet[store.Key] {
 			is.nodes(func(n string) { g.fabric.byNode.add(n, k) })
 		}
 		changed.add(k)
-		g.fabric.overlaps = nil
+		if was == nil || is == nil || was.cidr != is.cidr {
+			g.fabric.overlaps = nil
+		}
 	}
 	g.blocks.settled()
 	return changed
