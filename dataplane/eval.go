@@ -209,8 +209,12 @@ func (e *evaluation) ingress() bool {
 	return e.tiers(ep, ep.Ingress, true)
 }
 
-// tiers tells whether the endpoint's policies of one direction allow the packet.
+// tiers tells whether the endpoint's policies of one direction allow the packet. Nothing
+// may come from, or go to, a pod that has no address of the packet's family.
 func (e *evaluation) tiers(ep *Endpoint, tiers []TierPolicies, ingress bool) bool {
+	if !ep.Speaks(e.p.Family(), &e.s.Settings) {
+		return false
+	}
 	for _, t := range tiers {
 		step := Step{Endpoint: ep.Interface, Ingress: ingress, Tier: t.Tier}
 		switch e.tier(t, step) {
@@ -350,6 +354,12 @@ func (ep *Endpoint) Allowed(set *Settings) []netip.Prefix {
 		out = append(out, ep.Sources...)
 	}
 	return out
+}
+
+// Speaks tells whether the endpoint may send from an address of the family.
+func (ep *Endpoint) Speaks(f Family, set *Settings) bool {
+	of := func(p netip.Prefix) bool { return FamilyOf(p.Addr()) == f }
+	return slices.ContainsFunc(ep.Allowed(set), of)
 }
 
 // OuterFamily is the family of the packets that carry others.

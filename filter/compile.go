@@ -50,16 +50,18 @@ func (ch *Chain) setRefs() (out []string) {
 }
 
 func (c *context) compileEndpoint(p *Program, ep *dataplane.Endpoint) {
-	for name, ch := range c.endpointChains(ep) {
-		p.Chains[name] = ch
+	e := c.entry(ep)
+	for set, elements := range map[string][]Element{setIfaces: e.iface, setSources: e.addrs, setFurther: e.further} {
+		for _, x := range elements {
+			p.Sets[set].Elements[x] = struct{}{}
+		}
 	}
-	iface := string(ep.Interface)
-	p.Maps[mapFromWl].Chains[iface] = chainFrom(ep.Interface)
-	p.Maps[mapToWl].Chains[iface] = chainTo(ep.Interface)
-	p.Sets[setIfaces].Elements[Element{Iface: iface}] = struct{}{}
-	for _, e := range c.sources(ep) {
-		p.Sets[setSources].Elements[e] = struct{}{}
+	if e.from == "" {
+		return
 	}
+	p.Chains[e.from], p.Chains[e.to] = c.endpointChains(ep)
+	p.Maps[mapFromWl].Chains[string(ep.Interface)] = e.from
+	p.Maps[mapToWl].Chains[string(ep.Interface)] = e.to
 }
 
 // contents returns the elements of the set in state s.

@@ -1,6 +1,9 @@
 package filter
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/calicogo/calico/dataplane"
 )
 
@@ -17,6 +20,8 @@ type Compiler struct {
 	base      bool
 	endpoints map[dataplane.Interface]bool
 	policies  map[dataplane.PolicyID]bool
+
+	compiled map[dataplane.Interface]*dataplane.Endpoint // what the program has of endpoints
 
 	refs  map[string]int      // how often chains refer to a policy chain or set, by name
 	moved map[string]bool     // names whose count has changed
@@ -122,7 +127,7 @@ func (c *Compiler) everything() (*Changes, error) {
 	}
 	next := ctx.compile(c.state)
 	ch := c.program.Diff(next)
-	c.ctx, c.program = ctx, next
+	c.ctx, c.program, c.compiled = ctx, next, maps.Clone(c.state.Endpoints)
 	c.refs, c.moved = map[string]int{}, map[string]bool{}
 	c.live, c.ids = map[string]*members{}, map[dataplane.SetID]map[string]bool{}
 	for _, chain := range next.Chains {
@@ -189,40 +194,38 @@ func (c *Compiler) count(chain *Chain, n int) {
 	}
 }
 
+// endpoint goes from what was last compiled of an interface to what is now known of it.
 func (c *Compiler) endpoint(ch *Changes, id dataplane.Interface) {
 	ep := c.state.Endpoints[id]
-	from, to, iface := chainFrom(id), chainTo(id), Element{Iface: string(id)}
-	if ep == nil {
-		c.put(ch, from, nil)
-		c.put(ch, to, nil)
-		c.elements(ch, setIfaces, nil, []Element{iface})
-		c.sources(ch, id, nil)
-		c.dispatch(ch, mapFromWl, id, "")
-		c.dispatch(ch, mapToWl, id, "")
-		return
+	old, now := c.ctx.entry(c.compiled[id]), c.ctx.entry(ep)
+	put(c.compiled, id, ep)
+	var from, to *Chain
+	if now.from != "" {
+		from, to = c.ctx.endpointChains(ep)
 	}
-	for name, chain := range c.ctx.endpointChains(ep) {
-		c.put(ch, name, chain)
-	}
-	c.elements(ch, setIfaces, []Element{iface}, nil)
-	c.sources(ch, id, c.ctx.sources(ep))
-	c.dispatch(ch, mapFromWl, id, from)
-	c.dispatch(ch, mapToWl, id, to)
+	c.put(ch, chainFrom(id), from)
+	c.put(ch, chainTo(id), to)
+	c.replace(ch, setIfaces, old.iface, now.iface)
+	c.replace(ch, setSources, old.addrs, now.addrs)
+	c.replace(ch, setFurther, old.further, now.further)
+	c.dispatch(ch, mapFromWl, id, now.from)
+	c.dispatch(ch, mapToWl, id, now.to)
 }
 
-// sources makes want the endpoint's elements of [setSources].
-func (c *Compiler) sources(ch *Changes, id dataplane.Interface, want []Element) {
-	wanted := map[Element]struct{}{}
-	for _, e := range want {
-		wanted[e] = struct{}{}
+func put(m map[dataplane.Interface]*dataplane.Endpoint, id dataplane.Interface, ep *dataplane.Endpoint) {
+	if ep == nil {
+		delete(m, id)
+	} else {
+		m[id] = ep
 	}
-	var gone []Element
-	for e := range c.program.Sets[setSources].Elements {
-		if _, ok := wanted[e]; e.Iface == string(id) && !ok {
-			gone = append(gone, e)
-		}
+}
+
+// replace has elements of a set give way to others.
+func (c *Compiler) replace(ch *Changes, name string, old, now []Element) {
+	gone := slices.DeleteFunc(old, func(e Element) bool { return slices.Contains(now, e) })
+	if len(gone)+len(now) > 0 {
+		c.elements(ch, name, now, gone)
 	}
-	c.elements(ch, setSources, want, gone)
 }
 
 // elements adds to a set and removes from it what is not so already.

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/calicogo/calico/dataplane"
@@ -10,8 +11,8 @@ import (
 func TestCompilerForgets(t *testing.T) {
 	c := NewCompiler(dataplane.IPv4)
 	id := dataplane.PolicyID{Kind: "NetworkPolicy", Name: "p"}
-	ep := &dataplane.Endpoint{Interface: "cali1", Ingress: []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}}}
-	step := func(d *dataplane.Delta) [6]int {
+	ep := &dataplane.Endpoint{Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Ingress: []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}}}
+	step := func(d *dataplane.Delta) [7]int {
 		c.Update(d)
 		if _, err := c.Changes(); err != nil {
 			t.Fatal(err)
@@ -20,7 +21,7 @@ func TestCompilerForgets(t *testing.T) {
 		for _, names := range c.ids {
 			n += len(names)
 		}
-		return [6]int{len(c.ctx.sets), len(c.ctx.policies), len(c.live), n, len(c.refs), len(c.moved)}
+		return [7]int{len(c.ctx.sets), len(c.ctx.policies), len(c.live), n, len(c.refs), len(c.moved), len(c.compiled)}
 	}
 	empty := step(dataplane.NewDelta())
 	d := dataplane.NewDelta()
@@ -37,6 +38,6 @@ func TestCompilerForgets(t *testing.T) {
 	d = dataplane.NewDelta()
 	d.Endpoints["cali1"], d.Policies[id] = nil, nil
 	if got := step(d); got != empty {
-		t.Errorf("books are %v, want %v as at first (sets, policies, live, ids, refs, moved)", got, empty)
+		t.Errorf("books are %v, want %v as at first (sets, policies, live, ids, refs, moved, compiled)", got, empty)
 	}
 }

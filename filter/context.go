@@ -121,11 +121,16 @@ func (c *context) unmarked(bit uint32) Match { return Match{Field: Mark, Value: 
 func setMark(bit uint32) Action     { return SetMark{bit, bit} }
 func clearMarks(bits uint32) Action { return SetMark{bits, 0} }
 
-// workload returns a match for each way in which the device may be a pod's.
+// workload returns a match for each way in which the device may be a pod's. No device fits
+// two of them, so that no packet is judged twice.
 func (c *context) workload(f Field) []Match {
 	var out []Match
-	for _, p := range c.set.InterfacePrefixes {
-		out = append(out, Match{Field: f, Value: Iface{Name: p, Prefix: true}})
+	last := Iface{}
+	for _, p := range slices.Sorted(slices.Values(c.set.InterfacePrefixes)) {
+		if !last.Prefix || !strings.HasPrefix(p, last.Name) {
+			last = Iface{Name: p, Prefix: true}
+			out = append(out, Match{Field: f, Value: last})
+		}
 	}
 	return out
 }
@@ -156,13 +161,17 @@ func (c *context) fixed() (map[string]*Set, map[string]*Map) {
 	if c.off() {
 		return nil, nil
 	}
-	return map[string]*Set{
-			setIfaces:  {Kind: Ifaces, Elements: map[Element]struct{}{}},
-			setSources: {Kind: IfaceNets, Elements: map[Element]struct{}{}},
-		}, map[string]*Map{
-			mapFromWl: {Field: InIface, Chains: map[string]string{}},
-			mapToWl:   {Field: OutIface, Chains: map[string]string{}},
-		}
+	sets := map[string]*Set{
+		setIfaces:  {Kind: Ifaces, Elements: map[Element]struct{}{}},
+		setSources: {Kind: IfaceAddrs, Elements: map[Element]struct{}{}},
+	}
+	if c.set.AllowSpoofing {
+		sets[setFurther] = &Set{Kind: IfaceNets, Elements: map[Element]struct{}{}}
+	}
+	return sets, map[string]*Map{
+		mapFromWl: {Field: InIface, Chains: map[string]string{}},
+		mapToWl:   {Field: OutIface, Chains: map[string]string{}},
+	}
 }
 
 func (c *context) sortedTunnels() []string { return slices.Sorted(maps.Keys(c.tunnels)) }

@@ -2,12 +2,9 @@ package filter
 
 import "github.com/calicogo/calico/dataplane"
 
-// endpointChains returns the chains of an endpoint by name.
-func (c *context) endpointChains(ep *dataplane.Endpoint) map[string]*Chain {
-	return map[string]*Chain{
-		chainFrom(ep.Interface): {Rules: c.endpoint(ep.Egress, ep.Profiles, false)},
-		chainTo(ep.Interface):   {Rules: c.endpoint(ep.Ingress, ep.Profiles, true)},
-	}
+// endpointChains returns the chains of an endpoint: for packets from it, and to it.
+func (c *context) endpointChains(ep *dataplane.Endpoint) (from, to *Chain) {
+	return &Chain{Rules: c.endpoint(ep.Egress, ep.Profiles, false)}, &Chain{Rules: c.endpoint(ep.Ingress, ep.Profiles, true)}
 }
 
 // endpoint returns the rules of one direction. The marks are clear where they begin; a
@@ -51,11 +48,36 @@ func (c *context) ask(id dataplane.PolicyID, ingress bool) []Rule {
 	}
 }
 
-// sources returns the endpoint's elements of [setSources].
-func (c *context) sources(ep *dataplane.Endpoint) []Element {
-	nets := c.nets(ep.Allowed(&c.set))
-	for i := range nets {
-		nets[i].Iface = string(ep.Interface)
+// sources returns the endpoint's elements of [setSources] and [setFurther]. Addresses are
+// by far the most, and have a set of their own, which is cheaper to search and to change.
+func (c *context) sources(ep *dataplane.Endpoint) (addrs, further []Element) {
+	for _, e := range c.nets(ep.Allowed(&c.set)) {
+		e.Iface = string(ep.Interface)
+		if e.Prefix.IsSingleIP() {
+			addrs = append(addrs, e)
+		} else {
+			further = append(further, e)
+		}
 	}
-	return nets
+	return addrs, further
+}
+
+// entry is what the program says of an endpoint's interface outside its chains.
+type entry struct {
+	iface, addrs, further []Element
+	from, to              string // chains; empty: none
+}
+
+// entry returns that of ep; nil: of an interface that is not known. A pod without an address
+// of the family has no chains: nothing may come from it or go to it.
+func (c *context) entry(ep *dataplane.Endpoint) entry {
+	if ep == nil {
+		return entry{}
+	}
+	e := entry{iface: []Element{{Iface: string(ep.Interface)}}}
+	e.addrs, e.further = c.sources(ep)
+	if len(e.addrs)+len(e.further) > 0 {
+		e.from, e.to = chainFrom(ep.Interface), chainTo(ep.Interface)
+	}
+	return e
 }

@@ -48,7 +48,7 @@ func TestTraceIsEval(t *testing.T) {
 			if want.Verdict != got.Verdict || want.Masquerade != got.Masquerade {
 				t.Fatalf("packet %+v\nEval  %+v\nTrace %+v\n%s", p, want, got, difftest.Describe(s))
 			}
-			if n := logs(want); n != len(got.Logs) {
+			if n := difftest.Logs(want); n != len(got.Logs) {
 				t.Fatalf("packet %+v: logged %d times, want %d\n%s", p, len(got.Logs), n, difftest.Describe(s))
 			}
 			seen[want.Verdict]++
@@ -59,15 +59,6 @@ func TestTraceIsEval(t *testing.T) {
 			t.Errorf("only %d packets end in %v: the test says little of it", seen[v], v)
 		}
 	}
-}
-
-func logs(tr dataplane.Trace) (n int) {
-	for _, s := range tr.Steps {
-		if s.Matched && s.Action == dataplane.Log {
-			n++
-		}
-	}
-	return n
 }
 
 func TestChangesSumToCompile(t *testing.T) {
@@ -199,5 +190,37 @@ func TestSettingsThatCannotBeHeld(t *testing.T) {
 		if len(c.Program().Chains) != 0 {
 			t.Errorf("%s: the Compiler's program changed", name)
 		}
+	}
+}
+
+// A node of one family has next to nothing in the other's table, and a change of an
+// endpoint or policy nothing to do there.
+func TestFamilyOfNoAddress(t *testing.T) {
+	s := dataplane.NewState()
+	id := dataplane.PolicyID{Kind: "NetworkPolicy", Name: "p0"}
+	s.Policies[id] = &dataplane.Policy{ID: id, Ingress: []dataplane.Rule{{Action: dataplane.Allow}}}
+	for i := range 20 {
+		s.Endpoints[difftest.Iface(i)] = &dataplane.Endpoint{
+			Interface: difftest.Iface(i), Addrs: []netip.Addr{difftest.PodAddr(i, dataplane.IPv4)},
+			Ingress: []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}},
+		}
+	}
+	c := filter.NewCompiler(dataplane.IPv6)
+	c.Update(s.Delta())
+	if _, err := c.Changes(); err != nil {
+		t.Fatal(err)
+	}
+	for name := range c.Program().Chains {
+		if strings.HasPrefix(name, "cali-tw-") || strings.HasPrefix(name, "cali-pi-") {
+			t.Errorf("chain %s in the table of a family that no pod has", name)
+		}
+	}
+	d := dataplane.NewDelta()
+	ep := *s.Endpoints["cali3"]
+	ep.Ingress = nil
+	d.Endpoints["cali3"], d.Policies[id] = &ep, nil
+	c.Update(d)
+	if ch, _ := c.Changes(); !ch.Empty() {
+		t.Errorf("changes %+v, want none", ch)
 	}
 }

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/calicogo/calico/dataplane"
 )
@@ -35,7 +36,6 @@ func (c *context) base() map[string]*Chain {
 		return out
 	}
 	out[chainSource] = &Chain{Rules: c.source()}
-	out[chainWlForward] = &Chain{Rules: c.wlForward()}
 	out[chainWlToHost] = &Chain{Rules: c.wlToHost()}
 	out[chainFromWl] = &Chain{Rules: c.fromWl()}
 	out[chainToWl] = &Chain{Rules: c.toWl()}
@@ -49,12 +49,22 @@ func (c *context) raw() []Rule {
 	return c.each(InIface, Rule{Verdict: Goto, Target: chainSource})
 }
 
+// forward judges what comes from a pod or goes to one. It is one chain: the kernel follows
+// every jump to the end, whenever a rule changes, and must not meet the pods' chains more
+// often than it has to.
 func (c *context) forward() []Rule {
 	if c.off() {
 		return c.each(OutIface, Rule{Verdict: Drop})
 	}
-	toWl := Rule{Verdict: Goto, Target: chainWlForward}
-	return append(c.each(InIface, toWl), c.each(OutIface, toWl)...)
+	var other []Match
+	for _, m := range slices.Concat(c.workload(InIface), c.workload(OutIface)) {
+		other = append(other, not(m))
+	}
+	rules := append([]Rule{{Match: other, Verdict: Return}}, c.unknownOut()...)
+	rules = append(rules, c.flow()...)
+	rules = append(rules, c.each(InIface, Rule{Verdict: Jump, Target: chainFromWl})...)
+	rules = append(rules, c.each(OutIface, Rule{Verdict: Jump, Target: chainToWl})...)
+	return append(rules, Rule{Verdict: c.allow()})
 }
 
 func (c *context) input() []Rule {
@@ -116,6 +126,9 @@ func prefixOf(a netip.Addr) Prefix { return Prefix{netip.PrefixFrom(a, a.BitLen(
 // pod's interface is in the set, so one that is unknown gets nothing through.
 func (c *context) source() []Rule {
 	rules := []Rule{{Match: []Match{{Field: InIfaceSrc, Value: SetRef(setSources)}}, Verdict: Return}}
+	if c.set.AllowSpoofing {
+		rules = append(rules, Rule{Match: []Match{{Field: InIfaceSrc, Value: SetRef(setFurther)}}, Verdict: Return})
+	}
 	if c.family == dataplane.IPv6 {
 		known := Match{Field: InIface, Value: SetRef(setIfaces)}
 		local := Match{Field: SrcAddr, Value: c.constant(Nets, []Element{
@@ -140,13 +153,6 @@ func discovery(v Verdict, also ...Match) []Rule {
 func (c *context) unknownOut() []Rule {
 	unknown := Match{Field: OutIface, Not: true, Value: SetRef(setIfaces)}
 	return c.each(OutIface, Rule{Match: []Match{unknown}, Verdict: c.deny()})
-}
-
-func (c *context) wlForward() []Rule {
-	rules := append(c.unknownOut(), c.flow()...)
-	rules = append(rules, c.each(InIface, Rule{Verdict: Jump, Target: chainFromWl})...)
-	rules = append(rules, c.each(OutIface, Rule{Verdict: Jump, Target: chainToWl})...)
-	return append(rules, Rule{Verdict: c.allow()})
 }
 
 func (c *context) wlToHost() []Rule {

@@ -20,7 +20,7 @@ const (
 	DstTriple        // SetRef of Triples: destination address, protocol, destination port
 	InIface          // Iface, SetRef of Ifaces
 	OutIface         //
-	InIfaceSrc       // SetRef of IfaceNets: input interface, source address
+	InIfaceSrc       // SetRef of IfaceAddrs or IfaceNets: input interface, source address
 	Mark             // Bits
 	ConnState        // Conns
 	SrcLocal         // nil: the source address is one of the host's own

@@ -18,17 +18,17 @@ const (
 	chainOutput      = "cali-OUTPUT"
 	chainPostrouting = "cali-nat-POSTROUTING"
 
-	chainSource    = "cali-wl-source"  // anti-spoofing
-	chainWlForward = "cali-wl-forward" // forwarded, from or to a pod
-	chainWlToHost  = "cali-wl-to-host"
-	chainFromWl    = "cali-from-wl" // returns what the source's egress policy allows
-	chainToWl      = "cali-to-wl"   // returns what the destination's ingress policy allows
+	chainSource   = "cali-wl-source" // anti-spoofing
+	chainWlToHost = "cali-wl-to-host"
+	chainFromWl   = "cali-from-wl" // returns what the source's egress policy allows
+	chainToWl     = "cali-to-wl"   // returns what the destination's ingress policy allows
 
 	mapFromWl = "cali-from-wl-dispatch"
 	mapToWl   = "cali-to-wl-dispatch"
 
-	setIfaces  = "cali-interfaces" // of known pods
-	setSources = "cali-sources"    // who may send from which address
+	setIfaces  = "cali-interfaces"      // of known pods
+	setSources = "cali-sources"         // who may send from which address
+	setFurther = "cali-sources-further" // and network
 )
 
 func chainFrom(i dataplane.Interface) string { return "cali-fw-" + string(i) }

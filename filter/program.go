@@ -69,6 +69,7 @@ const (
 	PortRanges                    // Ports; they do not overlap
 	Triples                       // Prefix (an address), Protocol, Ports (one)
 	Ifaces                        // Iface
+	IfaceAddrs                    // Iface, Prefix (an address)
 	IfaceNets                     // Iface, Prefix; no prefix contains another of the same interface
 )
 

@@ -178,7 +178,7 @@ func TestDrift(t *testing.T) {
 			}
 			c.AddRule(&nftables.Rule{Table: table, Chain: list[0].Chain, Exprs: list[0].Exprs, UserData: list[0].UserData})
 		},
-		"a chain is emptied": func(c *nftables.Conn) { c.FlushChain(chain("cali-wl-forward")) },
+		"a chain is emptied": func(c *nftables.Conn) { c.FlushChain(chain("cali-FORWARD")) },
 		"a chain is added":   func(c *nftables.Conn) { c.AddChain(chain("cali-other")) },
 		"a set is emptied": func(c *nftables.Conn) {
 			s := enc.set("cali40all-ipam-pools", filter.Nets)
@@ -373,6 +373,7 @@ func everything(f dataplane.Family) *filter.Program {
 	p.Sets["cali-p"] = &filter.Set{Kind: filter.PortRanges, Elements: one(filter.Element{Ports: dataplane.PortRange{Min: 1, Max: 65535}})}
 	p.Sets["cali-t"] = &filter.Set{Kind: filter.Triples, Elements: one(filter.Element{Prefix: host, Protocol: 6, Ports: dataplane.PortRange{Min: 80, Max: 80}})}
 	p.Sets["cali-i"] = &filter.Set{Kind: filter.Ifaces, Elements: one(filter.Element{Iface: "cali123456789ab"})}
+	p.Sets["cali-ia"] = &filter.Set{Kind: filter.IfaceAddrs, Elements: one(filter.Element{Iface: "cali0", Prefix: host})}
 	p.Sets["cali-in"] = &filter.Set{Kind: filter.IfaceNets, Elements: one(filter.Element{Iface: "cali0", Prefix: host})}
 	p.Maps["cali-m"] = &filter.Map{Field: filter.InIface, Chains: map[string]string{"cali0": "cali-leaf"}}
 	var rules []filter.Rule
@@ -390,6 +391,7 @@ func everything(f dataplane.Family) *filter.Program {
 		{Field: filter.InIface, Value: filter.Iface{Name: "cali", Prefix: true}},
 		{Field: filter.OutIface, Value: filter.Iface{Name: "cali123456789ab"}},
 		{Field: filter.InIface, Value: filter.SetRef("cali-i")},
+		{Field: filter.InIfaceSrc, Value: filter.SetRef("cali-ia")},
 		{Field: filter.InIfaceSrc, Value: filter.SetRef("cali-in")},
 		{Field: filter.Mark, Value: filter.Bits{Mask: 3, Value: 1}},
 		{Field: filter.ConnState, Value: filter.Conns(1<<dataplane.ConnNew | 1<<dataplane.ConnUntracked)},

@@ -29,9 +29,9 @@ func (e *encoder) set(name string, k filter.SetKind) *nftables.Set {
 		s.Concatenation = true
 	case filter.Ifaces:
 		s.KeyType, s.KeyByteOrder = nftables.TypeIFName, binaryutil.NativeEndian
-	case filter.IfaceNets:
+	case filter.IfaceAddrs, filter.IfaceNets:
 		s.KeyType = nftables.MustConcatSetType(nftables.TypeIFName, addr)
-		s.Concatenation, s.Interval = true, true
+		s.Concatenation, s.Interval = true, k == filter.IfaceNets
 	}
 	return s
 }
@@ -57,11 +57,11 @@ func elements(k filter.SetKind, x filter.Element) []nftables.SetElement {
 	case filter.Ifaces:
 		return []nftables.SetElement{{Key: ifName(x.Iface)}}
 	}
-	name := ifName(x.Iface)
-	return []nftables.SetElement{{
-		Key:    append(name[:ifNameLen:ifNameLen], x.Prefix.Addr().AsSlice()...),
-		KeyEnd: append(name[:ifNameLen:ifNameLen], last(x.Prefix).AsSlice()...),
-	}}
+	key := func(a netip.Addr) []byte { return append(ifName(x.Iface), a.AsSlice()...) }
+	if k == filter.IfaceAddrs {
+		return []nftables.SetElement{{Key: key(x.Prefix.Addr())}}
+	}
+	return []nftables.SetElement{{Key: key(x.Prefix.Addr()), KeyEnd: key(last(x.Prefix))}}
 }
 
 // interval returns the elements of [first, last]: the second says where it has ended. An

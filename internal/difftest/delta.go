@@ -114,6 +114,16 @@ func Between(a, b *dataplane.State) *dataplane.Delta {
 	return d
 }
 
+// Logs is how often a packet is logged.
+func Logs(tr dataplane.Trace) (n int) {
+	for _, s := range tr.Steps {
+		if s.Matched && s.Action == dataplane.Log {
+			n++
+		}
+	}
+	return n
+}
+
 // Describe prints a state for a failed test.
 func Describe(s *dataplane.State) string {
 	var b strings.Builder

@@ -87,6 +87,9 @@ func NodeAddr(f dataplane.Family) netip.Addr {
 
 func TunnelAddr(f dataplane.Family) netip.Addr { return pick2(f, "10.65.9.1", "fd00:65::9:1") }
 
+// tunnelled is an address beyond the tunnel.
+func tunnelled(f dataplane.Family) netip.Addr { return pick2(f, "10.66.0.1", "fd00:66::1") }
+
 func pick2(f dataplane.Family, four, six string) netip.Addr {
 	if f == dataplane.IPv4 {
 		return netip.MustParseAddr(four)
@@ -171,9 +174,7 @@ func (g *Gen) Settings() dataplane.Settings {
 	s.AllowSpoofing, s.AllowVXLANFromPod, s.AllowIPIPFromPod = g.odds(3), g.odds(3), g.odds(3)
 	s.MarkMask = Of[uint32](g, 0xffff0000, 0x3, 0x80000001, 0xffffffff)
 	s.IPv6 = !g.odds(15)
-	if g.odds(4) {
-		s.InterfacePrefixes = []string{"tap", "cali"}
-	}
+	s.InterfacePrefixes = Of(g, s.InterfacePrefixes, s.InterfacePrefixes, []string{"tap", "cali"}, []string{"cali", "cal", "cali"})
 	if g.odds(5) {
 		s.NATOutgoingAddr = NodeAddr(Of(g, dataplane.Families[:]...)).String()
 	}
@@ -402,34 +403,37 @@ func (g *Gen) fromPod(p *dataplane.Packet, f dataplane.Family) {
 	if g.odds(8) {
 		p.Src = g.addr(f) // spoofed
 	}
-	switch g.IntN(4) {
-	case 0:
+	switch g.IntN(9) {
+	case 0, 1:
 		p.Dst = NodeAddr(f)
 		if f == dataplane.IPv6 && g.odds(3) {
 			p.Src = LinkLocal(g)
 		}
-	case 1:
+	case 2, 3:
 		p.Out, p.Dst = Uplink, Of(g, outside[f]...)
+	case 4:
+		p.Out, p.Dst = Tunnel, tunnelled(f)
 	default:
-		g.toPod(p, f, i)
+		g.toPod(p, f)
 	}
 }
 
 func (g *Gen) fromOutside(p *dataplane.Packet, f dataplane.Family) {
 	p.In, p.Src = Uplink, Of(g, outside[f][:len(outside[f])-1]...)
 	if g.odds(4) {
+		p.In, p.Src = Tunnel, tunnelled(f)
+	}
+	if g.odds(4) {
 		p.Dst = NodeAddr(f)
 		return
 	}
-	g.toPod(p, f, -1)
+	g.toPod(p, f)
 }
 
-// toPod sends the packet to a pod other than not.
-func (g *Gen) toPod(p *dataplane.Packet, f dataplane.Family, not int) {
+// toPod sends the packet to a pod, now and then the very one that it comes from, as a
+// service may.
+func (g *Gen) toPod(p *dataplane.Packet, f dataplane.Family) {
 	i := g.IntN(Pods)
-	if i == not {
-		i = (i + 1) % Pods
-	}
 	p.Out, p.Dst = string(Iface(i)), PodAddr(i, f)
 }
 
@@ -437,11 +441,11 @@ func (g *Gen) fromHost(p *dataplane.Packet, f dataplane.Family) {
 	p.Src = Of(g, NodeAddr(f), TunnelAddr(f))
 	switch g.IntN(3) {
 	case 0:
-		g.toPod(p, f, -1)
+		g.toPod(p, f)
 	case 1:
 		p.Out, p.Dst = Uplink, Of(g, outside[f][:len(outside[f])-1]...)
 	case 2:
-		p.Out, p.Dst = Tunnel, pick2(f, "10.66.0.1", "fd00:66::1")
+		p.Out, p.Dst = Tunnel, tunnelled(f)
 	}
 }
 

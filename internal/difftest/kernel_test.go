@@ -127,7 +127,7 @@ func check(t *testing.T, round int, s *dataplane.State, progs map[dataplane.Fami
 	pass := want.Verdict == dataplane.Accept || want.Verdict == dataplane.Return
 	nat, why := checkNAT(s, p, want, seen)
 	if trace.Verdict != want.Verdict || trace.Masquerade != want.Masquerade || passed != pass || why != "" ||
-		len(trace.Logs) != seen.logs {
+		len(trace.Logs) != seen.logs || Logs(want) != seen.logs {
 		t.Fatalf("round %d: packet %+v\nEval   %v, masquerade %v (%s) %+v\nTrace  %v, masquerade %v %v\nkernel passed %v, seen %v %s\n%s",
 			round, p, want.Verdict, want.Masquerade, want.Reason, want.Steps, trace.Verdict, trace.Masquerade, trace.Path, passed, seen, why, Describe(s))
 	}

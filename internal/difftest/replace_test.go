@@ -52,7 +52,7 @@ func TestReplacementLetsNothingThrough(t *testing.T) {
 		for i := range packets {
 			f := Of(g, dataplane.Families[:]...)
 			packets[i] = dataplane.Packet{In: Uplink, Src: outside[f][0], Protocol: dataplane.UDP, SrcPort: uint16(1000 + i), DstPort: 80}
-			g.toPod(&packets[i], f, -1)
+			g.toPod(&packets[i], f)
 		}
 		for i, seen := range w.send(packets) {
 			if _, ok := seen.at["fwd"]; ok {

@@ -117,7 +117,7 @@ func (w *world) addresses() {
 		w.address(h, Tunnel, TunnelAddr(f))
 		w.route(h, Uplink, netip.PrefixFrom(netip.IPv4Unspecified(), 0), f)
 		w.route(h, Tunnel, netip.PrefixFrom(pick2(f, "10.66.0.0", "fd00:66::"), map[dataplane.Family]int{4: 16, 6: 32}[f]), f)
-		w.neighbour(h, Tunnel, pick2(f, "10.66.0.1", "fd00:66::1"))
+		w.neighbour(h, Tunnel, tunnelled(f))
 		for _, a := range outside[f] {
 			w.neighbour(h, Uplink, a)
 		}
