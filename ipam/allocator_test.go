@@ -69,6 +69,45 @@ func TestSameHandleSameAddresses(t *testing.T) {
 	checkStore(t, s)
 }
 
+// Even when nothing is free: the handle has its address already.
+func TestSameHandleInAFullPool(t *testing.T) {
+	s, p := memory.New(), testPool("p", "10.0.0.0/30", 30)
+	a := NewAllocator(s, "n")
+	for i := range 3 {
+		mustAssign(t, a, ask(fmt.Sprint("h", i), t0, p))
+	}
+	// Two calls at once, for the last address.
+	a.turn <- struct{}{}
+	results := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := a.Assign(context.Background(), ask("last", t0, p), nil)
+			results <- err
+		}()
+	}
+	waitForWaiters(a, 2)
+	<-a.turn
+	if err := errors.Join(<-results, <-results); err != nil {
+		t.Error(err)
+	}
+	want, err := a.ByHandle(t.Context(), "last")
+	if err != nil || len(want) != 1 {
+		t.Fatal(want, err)
+	}
+	r := ask("last", t0, p)
+	if got := mustAssign(t, NewAllocator(s, "n"), r); got != want[0] { // as after a restart
+		t.Errorf("after a restart: %v, want %v", got, want[0])
+	}
+	r.Addrs = want
+	if got := mustAssign(t, NewAllocator(s, "n"), r); got != want[0] {
+		t.Errorf("after a restart, asking for it: %v, want %v", got, want[0])
+	}
+	r.Handle = "another"
+	_, err = NewAllocator(s, "n").Assign(t.Context(), r, nil)
+	wantErr(t, err, ErrTaken, "held by last")
+	checkStore(t, s)
+}
+
 func TestDualStackIsAllOrNothing(t *testing.T) {
 	s := memory.New()
 	a := NewAllocator(s, "n")

@@ -113,8 +113,26 @@ func (w want) poolOf(addr netip.Addr) *pool {
 	return nil
 }
 
-// stageAssign says what gives p its addresses.
+// stageAssign says what gives p its addresses. A handle that was not read is taken to be
+// new, which the commit makes sure of, and so does this before there is nothing for it.
 func (a *Allocator) stageAssign(ctx context.Context, b *batch, j *job, p plan) (*change, error) {
+	if b.writes(handleKey(p.handle)) {
+		return nil, errWait
+	}
+	c, err := a.tryAssign(ctx, b, j, p)
+	if a.handles[p.handle] != nil || !errors.Is(err, ErrPoolFull) && !errors.Is(err, ErrTaken) {
+		return c, err
+	}
+	switch h, errRead := a.readHandle(ctx, j, p.handle); {
+	case errRead != nil:
+		return nil, errRead
+	case h == nil:
+		return nil, err
+	}
+	return a.tryAssign(ctx, b, j, p)
+}
+
+func (a *Allocator) tryAssign(ctx context.Context, b *batch, j *job, p plan) (*change, error) {
 	h, err := a.handle(ctx, j, p.handle)
 	if err != nil {
 		return nil, err

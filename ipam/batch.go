@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/store"
@@ -48,6 +49,9 @@ func (b *batch) block(cidr netip.Prefix) (block, bool) {
 	return bl, ok
 }
 
+// writes tells whether an earlier job of the batch writes k, a handle or an extra op.
+func (b *batch) writes(k store.Key) bool { _, ok := b.keys[k]; return ok }
+
 // add takes the job's change into the batch unless it writes a key that an earlier one
 // writes, or is too much.
 func (b *batch) add(j *job, c *change) bool {
@@ -55,10 +59,8 @@ func (b *batch) add(j *job, c *change) bool {
 		return false
 	}
 	keys := c.keys()
-	for _, k := range keys {
-		if _, ok := b.keys[k]; ok {
-			return false
-		}
+	if slices.ContainsFunc(keys, b.writes) {
+		return false
 	}
 	if c.size() == 0 {
 		j.finish(c.addrs, nil)

@@ -40,7 +40,10 @@ type job struct {
 	err   error
 }
 
-var errGone = errors.New("caller has left")
+var (
+	errGone = errors.New("caller has left")
+	errWait = errors.New("an earlier job of the batch writes the same handle")
+)
 
 // extraOps calls the caller's function, unless the caller has left.
 func (j *job) extraOps(addrs []netip.Addr) ([]store.Op, error) {
@@ -150,6 +153,8 @@ func (a *Allocator) stageJob(ctx context.Context, own *job, b *batch, j *job) bo
 	switch {
 	case err == nil:
 		return b.add(j, c)
+	case errors.Is(err, errWait):
+		return false
 	case ctx.Err() != nil && j != own:
 		a.loaded = false
 		return false // it is the leader's time that is up, not this job's

@@ -11,6 +11,9 @@ import (
 
 // stageRelease says what takes everything from a handle.
 func (a *Allocator) stageRelease(ctx context.Context, b *batch, j *job, id string, extra []store.Op) (*change, error) {
+	if b.writes(handleKey(id)) {
+		return nil, errWait
+	}
 	c := &change{before: extra, blocks: map[netip.Prefix]block{}}
 	h, err := a.knownHandle(ctx, j, id)
 	if err != nil {
