@@ -337,7 +337,7 @@ func (c *Compiler) follow(name string, src setSource) {
 	for x := range c.state.Sets[src.id] {
 		c.feed(m.add, x, src.kind)
 	}
-	m.take()
+	clear(m.touched) // the program's set has them
 	c.live[name] = m
 	if c.ids[src.id] == nil {
 		c.ids[src.id] = map[string]bool{}
@@ -359,7 +359,7 @@ func (c *Compiler) forget(name string, src setSource) {
 func (c *Compiler) members(ch *Changes) {
 	for name, m := range c.live {
 		if len(m.touched) > 0 {
-			add, remove := m.take()
+			add, remove := m.take(c.program.Sets[name].Elements)
 			c.elements(ch, name, add, remove)
 		}
 	}

@@ -144,7 +144,7 @@ func (c *context) ref(id dataplane.SetID, k SetKind) SetRef {
 // constant notes a set of fixed contents, named by them.
 func (c *context) constant(k SetKind, elements []Element) SetRef {
 	prefix := map[SetKind]string{Nets: "cali-nets-", PortRanges: "cali-ports-"}[k]
-	name := prefix + hash(elements)[:20]
+	name := prefix + hash(fmt.Sprint(elements))[:20]
 	return c.note(name, setSource{kind: k, elements: elements})
 }
 

@@ -224,3 +224,49 @@ func TestFamilyOfNoAddress(t *testing.T) {
 		t.Errorf("changes %+v, want none", ch)
 	}
 }
+
+// Many networks of which none contains another, and one that contains them all.
+func TestManyNetworks(t *testing.T) {
+	const n = 30000
+	s := dataplane.NewState()
+	prof := dataplane.PolicyID{Kind: "Profile", Name: "p"}
+	s.Endpoints["cali0"] = &dataplane.Endpoint{
+		Interface: "cali0", Addrs: []netip.Addr{difftest.PodAddr(0, dataplane.IPv4)}, Profiles: []dataplane.PolicyID{prof},
+	}
+	s.Policies[prof] = &dataplane.Policy{ID: prof, Ingress: []dataplane.Rule{
+		{Action: dataplane.Deny, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:a"}}},
+	}}
+	c := filter.NewCompiler(dataplane.IPv4)
+	c.Update(s.Delta())
+	step := func(sd *dataplane.SetDelta) (add, remove int) {
+		d := dataplane.NewDelta()
+		d.Sets["s:a"] = sd
+		c.Update(d)
+		ch, err := c.Changes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, sc := range ch.Sets {
+			if strings.HasSuffix(name, "s.a") {
+				add, remove = len(sc.Add), len(sc.Remove)
+			}
+		}
+		return add, remove
+	}
+	many := &dataplane.SetDelta{}
+	for i := range n {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 24)
+		many.Add = append(many.Add, dataplane.Member{Prefix: p})
+	}
+	step(&dataplane.SetDelta{})
+	if add, remove := step(many); add != n || remove != 0 {
+		t.Errorf("%d networks: %d added, %d removed", n, add, remove)
+	}
+	all := []dataplane.Member{{Prefix: difftest.Prefix("20.0.0.0/8")}}
+	if add, remove := step(&dataplane.SetDelta{Add: all}); add != 1 || remove != n {
+		t.Errorf("the one around them: %d added, %d removed", add, remove)
+	}
+	if add, remove := step(&dataplane.SetDelta{Remove: all}); add != n || remove != 1 {
+		t.Errorf("without it: %d added, %d removed", add, remove)
+	}
+}

@@ -41,16 +41,13 @@ func chainPolicy(id dataplane.PolicyID, ingress bool) string {
 		false: {false: "cali-po-", true: "cali-pi-"},
 		true:  {false: "cali-pro-", true: "cali-pri-"},
 	}[id.Kind == "Profile"][ingress]
-	return prefix + hash(id.Kind, id.Namespace, id.Name)[:28-len(prefix)]
+	return prefix + hash(id.Kind + "\x00" + id.Namespace + "\x00" + id.Name)[:28-len(prefix)]
 }
 
 // hash is of 43 letters that every backend takes in names.
-func hash(parts ...any) string {
-	sum := sha256.New()
-	for _, x := range parts {
-		fmt.Fprintf(sum, "%v\x00", x)
-	}
-	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // Names of the sets that users know.

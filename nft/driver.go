@@ -64,7 +64,7 @@ func New(ns int, cfg Config) (*Driver, error) {
 	d := &Driver{ns: ns, cfg: cfg, sock: s}
 	for _, f := range dataplane.Families {
 		d.tables = append(d.tables, &table{
-			enc:      &encoder{family: f, group: cfg.LogGroup, maps: map[string]filter.Field{}},
+			enc:      newEncoder(f, cfg.LogGroup),
 			compiler: filter.NewCompiler(f),
 		})
 	}
@@ -150,16 +150,11 @@ func (d *Driver) sync(t *table) error {
 
 // repair reads the table and replaces it whole if it is not as it must be.
 func (d *Driver) repair(t *table) error {
-	want, err := t.enc.imageOf(t.compiler.Program())
+	same, err := d.same(t)
 	if err != nil {
 		return err
 	}
-	have, err := d.sock.read(t.enc.afFamily())
-	if err != nil {
-		return fmt.Errorf("read: %w", err)
-	}
-	d.stats.Reads++
-	if want.differs(have) == "" {
+	if same {
 		t.trusted = true
 		return nil
 	}
@@ -172,6 +167,23 @@ func (d *Driver) repair(t *table) error {
 	d.stats.Replacements++
 	t.trusted = true
 	return nil
+}
+
+// same tells whether the kernel's table is as it must be.
+func (d *Driver) same(t *table) (bool, error) {
+	have, err := d.sock.read(t.enc.afFamily())
+	if err != nil {
+		return false, fmt.Errorf("read: %w", err)
+	}
+	d.stats.Reads++
+	if !have.exists {
+		return false, nil
+	}
+	want, err := t.enc.imageOf(t.compiler.Program())
+	if err != nil {
+		return false, err
+	}
+	return want.differs(have) == "", nil
 }
 
 func (d *Driver) send(b *batch) error {

@@ -333,7 +333,7 @@ func TestEveryEncoding(t *testing.T) {
 	ns := nstest.New(t)
 	for _, f := range dataplane.Families {
 		p := everything(f)
-		enc := &encoder{family: f, group: 1, maps: map[string]filter.Field{}}
+		enc := newEncoder(f, 1)
 		s, err := openSocket(ns)
 		if err != nil {
 			t.Fatal(err)
@@ -453,8 +453,11 @@ func TestRefusal(t *testing.T) {
 }
 
 func TestMissingModuleIsNamed(t *testing.T) {
-	enc := &encoder{family: dataplane.IPv6}
-	got := lacks(unix.ENOENT, enc, label{kind: "rule", exprs: []expr.Any{&expr.Payload{}, &expr.Fib{}, &expr.Masq{}}})
+	rule := filter.Rule{
+		Match:   []filter.Match{{Field: filter.Protocol, Value: filter.Number(6)}, {Field: filter.SrcLocal}},
+		Actions: []filter.Action{filter.Masquerade{}},
+	}
+	got := lacks(unix.ENOENT, newEncoder(dataplane.IPv6, 0), label{kind: "rule", rule: &rule})
 	if want := "; the kernel may lack a module that the rule needs: [nft_fib_ipv6 nft_masq]"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -3,6 +3,7 @@ package nft
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
@@ -25,6 +26,11 @@ type encoder struct {
 	family dataplane.Family
 	group  uint16                  // of NFLOG; 0: the kernel's log
 	maps   map[string]filter.Field // the keys of the program's maps
+	parts  map[any][]byte          // of rules, encoded: most rules are made of a few
+}
+
+func newEncoder(f dataplane.Family, group uint16) *encoder {
+	return &encoder{family: f, group: group, maps: map[string]filter.Field{}, parts: map[any][]byte{}}
 }
 
 // afFamily is the family as netfilter's protocol number.
@@ -37,41 +43,95 @@ func (e *encoder) afFamily() byte {
 
 // encoded is a rule in the kernel's terms.
 type encoded struct {
-	exprs []expr.Any
+	exprs []byte // a list of expressions, as attributes
 	hash  string // of exprs, in 16 letters
 }
 
-func (e *encoder) rule(r filter.Rule) (encoded, error) {
-	var out encoded
-	for _, m := range r.Match {
-		x, err := e.match(m)
-		if err != nil {
-			return out, err
+// verdict is the part of a rule that says where the packet goes on.
+type verdict struct {
+	filter.Verdict
+	target string
+}
+
+// parts calls f with each part of a rule: a match, an action, or a verdict.
+func parts(r *filter.Rule, f func(any) error) error {
+	for i := range r.Match {
+		if err := f(r.Match[i]); err != nil {
+			return err
 		}
-		out.exprs = append(out.exprs, x...)
 	}
 	for _, a := range r.Actions {
-		x, err := e.action(a)
-		if err != nil {
-			return out, err
+		if err := f(a); err != nil {
+			return err
 		}
-		out.exprs = append(out.exprs, x...)
 	}
-	x, err := e.verdict(r)
+	return f(verdict{r.Verdict, r.Target})
+}
+
+func (e *encoder) rule(r *filter.Rule) (encoded, error) {
+	var out encoded
+	err := parts(r, func(x any) error {
+		b, err := e.part(x)
+		out.exprs = append(out.exprs, b...)
+		return err
+	})
+	sum := sha256.Sum256(out.exprs)
+	out.hash = base64.RawURLEncoding.EncodeToString(sum[:12])
+	return out, err
+}
+
+// maxParts bounds what is remembered.
+const maxParts = 1 << 16
+
+// part returns the expressions of a part of a rule.
+func (e *encoder) part(x any) ([]byte, error) {
+	if b, ok := e.parts[x]; ok {
+		return b, nil
+	}
+	exprs, err := e.exprs(x)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
-	out.exprs = append(out.exprs, x...)
-	sum := sha256.New()
-	for _, x := range out.exprs {
+	var out []byte
+	for _, x := range exprs {
 		b, err := expr.Marshal(e.afFamily(), x)
 		if err != nil {
-			return out, err
+			return nil, err
 		}
-		sum.Write(b)
+		out = appendAttr(out, unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, b)
 	}
-	out.hash = base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:12])
+	if len(e.parts) >= maxParts {
+		clear(e.parts)
+	}
+	e.parts[x] = out
 	return out, nil
+}
+
+func (e *encoder) exprs(x any) ([]expr.Any, error) {
+	switch x := x.(type) {
+	case filter.Match:
+		return e.match(x)
+	case filter.Action:
+		return e.action(x)
+	case verdict:
+		return e.verdict(x)
+	}
+	return nil, fmt.Errorf("no encoding of %T", x)
+}
+
+// appendAttr appends a netlink attribute.
+func appendAttr(out []byte, kind uint16, data []byte) []byte {
+	out = binary.NativeEndian.AppendUint16(out, uint16(4+len(data)))
+	out = binary.NativeEndian.AppendUint16(out, kind)
+	return pad(append(out, data...))
+}
+
+// pad fills up to a multiple of 4, as every netlink object is.
+func pad(out []byte) []byte {
+	for len(out)%4 != 0 {
+		out = append(out, 0)
+	}
+	return out
 }
 
 func (e *encoder) match(m filter.Match) ([]expr.Any, error) {
@@ -283,12 +343,12 @@ func (e *encoder) nat(t expr.NATType, addr netip.Addr, port uint16) []expr.Any {
 	return append(out, nat)
 }
 
-func (e *encoder) verdict(r filter.Rule) ([]expr.Any, error) {
+func (e *encoder) verdict(v verdict) ([]expr.Any, error) {
 	kinds := map[filter.Verdict]expr.VerdictKind{
 		filter.Return: expr.VerdictReturn, filter.Jump: expr.VerdictJump, filter.Goto: expr.VerdictGoto,
 		filter.Drop: expr.VerdictDrop, filter.Accept: expr.VerdictAccept,
 	}
-	switch r.Verdict {
+	switch v.Verdict {
 	case filter.Continue:
 		return nil, nil
 	case filter.Reject:
@@ -298,14 +358,14 @@ func (e *encoder) verdict(r filter.Rule) ([]expr.Any, error) {
 		}
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}}, nil
 	case filter.Jump, filter.Goto:
-		return []expr.Any{&expr.Verdict{Kind: kinds[r.Verdict], Chain: r.Target}}, nil
+		return []expr.Any{&expr.Verdict{Kind: kinds[v.Verdict], Chain: v.target}}, nil
 	case filter.Dispatch:
-		return e.dispatch(r.Target)
+		return e.dispatch(v.target)
 	}
-	if kind, ok := kinds[r.Verdict]; ok {
+	if kind, ok := kinds[v.Verdict]; ok {
 		return []expr.Any{&expr.Verdict{Kind: kind}}, nil
 	}
-	return nil, fmt.Errorf("no encoding of verdict %v", r.Verdict)
+	return nil, fmt.Errorf("no encoding of verdict %v", v.Verdict)
 }
 
 // dispatch looks the chain up in a map.

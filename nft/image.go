@@ -119,8 +119,8 @@ func (e *encoder) chainImageOf(name string, ch *filter.Chain) (*chainImage, erro
 		base(&k, ch.Base)
 		c.base = baseString(uint32(*k.Hooknum), int32(*k.Priority), string(k.Type), uint32(*k.Policy))
 	}
-	for i, r := range ch.Rules {
-		x, err := e.rule(r)
+	for i := range ch.Rules {
+		x, err := e.rule(&ch.Rules[i])
 		if err != nil {
 			return nil, fmt.Errorf("chain %s, rule %d: %w", name, i, err)
 		}

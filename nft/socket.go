@@ -71,7 +71,11 @@ var errLost = errors.New("the kernel's answer was lost")
 func (s *socket) transact(msgs []mdl.Message) error {
 	first := s.seq + 1
 	s.seq += uint32(len(msgs)) + 2
-	out := appendMessage(nil, batchMessage(unix.NFNL_MSG_BATCH_BEGIN), first, mdl.Request)
+	size := 2 * (headerLen + 4)
+	for _, m := range msgs {
+		size += headerLen + len(m.Data) + 3
+	}
+	out := appendMessage(make([]byte, 0, size), batchMessage(unix.NFNL_MSG_BATCH_BEGIN), first, mdl.Request)
 	for i, m := range msgs {
 		flags := m.Header.Flags &^ (mdl.Acknowledge | mdl.Echo)
 		if i == len(msgs)-1 {
@@ -96,11 +100,7 @@ func appendMessage(out []byte, m mdl.Message, seq uint32, flags mdl.HeaderFlags)
 	out = binary.NativeEndian.AppendUint16(out, uint16(flags))
 	out = binary.NativeEndian.AppendUint32(out, seq)
 	out = binary.NativeEndian.AppendUint32(out, 0)
-	out = append(out, m.Data...)
-	for len(out)%4 != 0 {
-		out = append(out, 0)
-	}
-	return out
+	return pad(append(out, m.Data...))
 }
 
 // answer reads what the kernel says of the transaction whose first message, the begin of
