@@ -53,6 +53,7 @@ type Agent struct {
 type input struct {
 	objects     map[store.Key]api.Object
 	attachments map[dataplane.AttachmentID]*dataplane.Attachment
+	detached    map[dataplane.AttachmentID]bool // gone at some time, though maybe attached anew
 	revision    store.Revision
 	inSync      bool
 	resync      map[string]bool // names of drivers
@@ -62,6 +63,7 @@ func newInput() input {
 	return input{
 		objects:     map[store.Key]api.Object{},
 		attachments: map[dataplane.AttachmentID]*dataplane.Attachment{},
+		detached:    map[dataplane.AttachmentID]bool{},
 		resync:      map[string]bool{},
 	}
 }
@@ -93,7 +95,12 @@ func (a *Agent) Update(u store.Update) {
 
 // SetAttachment takes in a record of this node, or with nil that there is none.
 func (a *Agent) SetAttachment(id dataplane.AttachmentID, at *dataplane.Attachment) {
-	a.feed(func(in *input) { in.attachments[id] = at })
+	a.feed(func(in *input) {
+		in.attachments[id] = at
+		if at == nil {
+			in.detached[id] = true
+		}
+	})
 }
 
 // Resync has the named drivers read the kernel back soon: something in it changed that we
@@ -168,9 +175,11 @@ func (a *Agent) put(in input) {
 // changed in what is wanted: the routes are read back.
 func (a *Agent) attach(in input) {
 	gone := map[dataplane.Interface]bool{}
+	for id := range in.detached {
+		gone[a.attached[id]] = true
+	}
 	for id, at := range in.attachments {
 		if at == nil {
-			gone[a.attached[id]] = true
 			delete(a.attached, id)
 			a.graph.RemoveAttachment(id)
 		}

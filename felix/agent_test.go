@@ -25,6 +25,7 @@ type kernel struct {
 	syncs   int
 	resyncs int
 	fail    error
+	gate    chan struct{} // if there is one, Sync waits for it
 }
 
 func newKernel() *kernel {
@@ -38,6 +39,12 @@ func (k *kernel) Update(d *dataplane.Delta) {
 }
 
 func (k *kernel) Sync(context.Context) error {
+	k.mu.Lock()
+	gate := k.gate
+	k.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.syncs++
@@ -61,6 +68,12 @@ func (k *kernel) setFail(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.fail = err
+}
+
+func (k *kernel) setGate(c chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gate = c
 }
 
 func (k *kernel) counts() (syncs, resyncs, have int) {
@@ -171,10 +184,24 @@ func TestReplacedDeviceHasItsRoutesReadBack(t *testing.T) {
 		a.SetAttachment(old.ID, old)
 		synctest.Wait()
 		_, before, _ := routes.counts()
-		a.feed(func(in *input) { in.attachments[old.ID] = nil; in.attachments[now.ID] = now })
-		synctest.Wait()
+		replace := func(old, now *dataplane.Attachment) {
+			gate := make(chan struct{}) // what comes in while the agent is busy is one input
+			routes.setGate(gate)
+			a.Resync()
+			synctest.Wait()
+			a.SetAttachment(old.ID, nil)
+			a.SetAttachment(now.ID, now)
+			routes.setGate(nil)
+			close(gate)
+			synctest.Wait()
+		}
+		replace(old, now)
 		if _, after, _ := routes.counts(); after != before+1 {
 			t.Errorf("%d read-backs of routes, want one", after-before)
+		}
+		replace(now, now) // the same sandbox anew
+		if _, after, _ := routes.counts(); after != before+2 {
+			t.Errorf("%d read-backs of routes, want another", after-before)
 		}
 		a.Resync(DriverRoutes)
 		synctest.Wait()
