@@ -148,7 +148,8 @@ func (d *Driver) sync(t *table) error {
 	return nil
 }
 
-// repair reads the table and replaces it whole if it is not as it must be.
+// repair reads the table and replaces it whole if it is not as it must be, or if it cannot
+// be read because someone keeps changing tables.
 func (d *Driver) repair(t *table) error {
 	same, err := d.same(t)
 	if err != nil {
@@ -169,9 +170,12 @@ func (d *Driver) repair(t *table) error {
 	return nil
 }
 
-// same tells whether the kernel's table is as it must be.
+// same tells whether the kernel's table is known to be as it must be.
 func (d *Driver) same(t *table) (bool, error) {
 	have, err := d.sock.read(t.enc.afFamily())
+	if errors.Is(err, errInterrupted) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("read: %w", err)
 	}

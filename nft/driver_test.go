@@ -264,6 +264,58 @@ func TestForeignTablesStay(t *testing.T) {
 	}
 }
 
+// Whoever keeps changing tables of their own keeps the kernel from telling us ours whole: it
+// is put in place all the same.
+func TestRestlessNeighbour(t *testing.T) {
+	ns := nstest.New(t)
+	d := newDriver(t, ns)
+	s := sample()
+	for i := range 600 {
+		ep := *s.Endpoints["cali1"]
+		ep.Interface = dataplane.Interface(fmt.Sprint("cali1", i))
+		s.Endpoints[ep.Interface] = &ep
+	}
+	d.Update(s.Delta())
+	mustSync(t, d)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- restless(ns, stop) }()
+	for range 3 {
+		d.Resync()
+		if err := d.Sync(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, d)
+}
+
+// restless adds a table and removes it, until it is told to stop.
+func restless(ns int, stop chan struct{}) error {
+	sock, err := openSocket(ns)
+	if err != nil {
+		return err
+	}
+	defer sock.close()
+	b := newBatch(newEncoder(dataplane.IPv4, 0))
+	b.table.Name = "restless"
+	b.clearTable()
+	b.note("delete", "table", "restless")
+	b.conn.DelTable(b.table)
+	msgs, err := b.messages()
+	for err == nil {
+		select {
+		case <-stop:
+			return nil
+		default:
+			err = sock.transact(msgs)
+		}
+	}
+	return err
+}
+
 // Sets larger than one message holds arrive whole, and go whole.
 func TestLargeSets(t *testing.T) {
 	const n = 6000

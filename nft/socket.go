@@ -165,7 +165,7 @@ func (s *socket) receive(flags int) ([]received, error) {
 	return out, nil
 }
 
-var errInterrupted = errors.New("the table kept changing while it was read")
+var errInterrupted = errors.New("tables kept changing while ours was read")
 
 // get asks for objects and calls f with the body of each, past nfnetlink's own header.
 func (s *socket) get(kind uint16, family byte, flags mdl.HeaderFlags, attrs []mdl.Attribute, f func(*mdl.AttributeDecoder) error) error {
