@@ -196,13 +196,26 @@ func (w *world) event(g *Graph) {
 	}
 }
 
-// tweak changes one field of an object, if it is an endpoint.
+// tweak changes one field of an object, if it is an endpoint or a policy.
 func (w *world) tweak(g *Graph, k store.Key) {
-	old, ok := w.objects[k].(*api.WorkloadEndpoint)
-	if !ok {
-		return
+	switch old := w.objects[k].(type) {
+	case *api.WorkloadEndpoint:
+		w.tweakEndpoint(g, *old)
+	case *api.NetworkPolicy:
+		o, from := *old, w.policy().(*api.NetworkPolicy).Spec
+		pick(w,
+			func() { o.Spec.Order = from.Order },
+			func() { o.Spec.Tier = from.Tier },
+			func() { o.Spec.Types = from.Types },
+			func() { o.Spec.Selector = from.Selector },
+			func() { o.Spec.Ingress = from.Ingress },
+		)()
+		w.put(g, &o)
 	}
-	o, from := *old, w.wep("node1")
+}
+
+func (w *world) tweakEndpoint(g *Graph, o api.WorkloadEndpoint) {
+	from := w.wep("node1")
 	switch w.IntN(6) {
 	case 0:
 		o.Labels = from.Labels

@@ -88,6 +88,19 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// Ports of one name are told apart by their protocol, and by whose they are.
+func TestNamedPortSetsDiffer(t *testing.T) {
+	all, some := selector.All(), selector.MustParse("has(x)")
+	ids := map[dataplane.SetID]bool{}
+	for _, s := range []set{
+		portSet(all, "dns", dataplane.TCP), portSet(all, "dns", dataplane.UDP),
+		portSet(all, "dns2", dataplane.UDP), portSet(some, "dns", dataplane.UDP), selectorSet(all),
+	} {
+		ids[s.id] = true
+	}
+	equal(t, "ids", len(ids), 5)
+}
+
 func parseRule(t *testing.T, text string) api.Rule {
 	t.Helper()
 	var r api.Rule

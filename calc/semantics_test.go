@@ -268,10 +268,12 @@ func TestOrder(t *testing.T) {
 	global("early", "order: 10")
 	global("same", "order: 15")
 	global("same-b", "order: 15")
-	c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {namespace: ns, name: same}\nspec: {order: 15}\n")
+	for _, name := range []string{"same", "aaa"} { // with the order, the name decides, then the namespace
+		c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {namespace: ns, name: "+name+"}\nspec: {order: 15}\n")
+	}
 	s, _ := c.compute(t)
 	equal(t, "ingress", tiersText(s.Endpoints["calip"].Ingress),
-		"kube-admin: admin (pass); default: early same-b same ns/same late last (deny); kube-baseline: base (pass); aa: in-aa (deny); bb: in-bb (deny)")
+		"kube-admin: admin (pass); default: early ns/aaa same-b same ns/same late last (deny); kube-baseline: base (pass); aa: in-aa (deny); bb: in-bb (deny)")
 	equal(t, "egress", tiersText(s.Endpoints["calip"].Egress), "zz: in-zz (pass)")
 }
 
@@ -308,6 +310,68 @@ func TestGlobalPolicySelectsByNamespaceAndServiceAccount(t *testing.T) {
 }
 
 func strconvLen(s string) string { return fmt.Sprint(len(s)) }
+
+// A change of a policy's order alone moves it.
+func TestOrderChanges(t *testing.T) {
+	var c contents
+	c.pod("ns", "p", "", "10.0.0.1")
+	g := New("node1")
+	put := func(name string, order float64) {
+		o := &api.GlobalNetworkPolicy{Meta: api.Named(api.KindGlobalNetworkPolicy, "", name)}
+		o.Spec.Order = &order
+		g.Put(o)
+	}
+	g.PutAttachment(c.attachments[0])
+	put("a", 1)
+	put("b", 2)
+	state := dataplane.NewState()
+	state.Apply(g.Flush())
+	equal(t, "before", tiersText(state.Endpoints["calip"].Ingress), "default: a b (deny)")
+	put("a", 3)
+	state.Apply(g.Flush())
+	equal(t, "after", tiersText(state.Endpoints["calip"].Ingress), "default: b a (deny)")
+}
+
+// A policy governs the directions of its types; if it was stored without any, those that
+// it has rules for, and ingress if it has none. Rules of the other direction are idle.
+func TestTypes(t *testing.T) {
+	rules := []api.Rule{{Action: api.Allow, Source: api.EntityRule{Selector: "has(x)"}}}
+	in, out := []api.PolicyType{api.Ingress}, []api.PolicyType{api.Egress}
+	for _, test := range []struct {
+		name            string
+		types           []api.PolicyType
+		ingress, egress []api.Rule
+		want            string
+	}{
+		{"nothing", nil, nil, nil, "ingress 0"},
+		{"ingress rules", nil, rules, nil, "ingress 1"},
+		{"egress rules", nil, nil, rules, "egress 1"},
+		{"both", nil, rules, rules, "ingress 1 egress 1"},
+		{"ingress only", in, rules, rules, "ingress 1"},
+		{"egress only", out, rules, rules, "egress 1"},
+		{"egress only, without rules", out, rules, nil, "egress 0"},
+	} {
+		var c contents
+		c.pod("ns", "p", "", "10.0.0.1")
+		o := &api.GlobalNetworkPolicy{Meta: api.Named(api.KindGlobalNetworkPolicy, "", "g")}
+		o.Spec.Types, o.Spec.Ingress, o.Spec.Egress = test.types, test.ingress, test.egress
+		c.objects = append(c.objects, o)
+		s, _ := c.compute(t)
+		p := s.Policies[dataplane.PolicyID{Kind: "GlobalNetworkPolicy", Name: "g"}]
+		var got []string
+		if len(s.Endpoints["calip"].Ingress) > 0 {
+			got = append(got, fmt.Sprint("ingress ", len(p.Ingress)))
+		} else {
+			equal(t, test.name+": idle ingress rules", len(p.Ingress), 0)
+		}
+		if len(s.Endpoints["calip"].Egress) > 0 {
+			got = append(got, fmt.Sprint("egress ", len(p.Egress)))
+		} else {
+			equal(t, test.name+": idle egress rules", len(p.Egress), 0)
+		}
+		equal(t, test.name, strings.Join(got, " "), test.want)
+	}
+}
 
 // doNotTrack and preDNAT policies are for hosts' interfaces. applyOnForward adds to a
 // policy, as upstream has it: it governs pods too.

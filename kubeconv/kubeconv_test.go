@@ -67,6 +67,17 @@ selector: projectcalico.org/orchestrator == 'k8s'
 types: [Ingress, Egress]
 ingress: [{action: Allow}]
 `},
+	{"empty lists of peers and ports mean all of them", `
+podSelector: {}
+policyTypes: [Ingress, Egress]
+ingress: [{from: [], ports: []}]
+egress: [{to: [], ports: [{port: 53}]}]
+`, `
+selector: projectcalico.org/orchestrator == 'k8s'
+types: [Ingress, Egress]
+ingress: [{action: Allow}]
+egress: [{action: Allow, protocol: TCP, destination: {ports: [53]}}]
+`},
 	{"egress rules imply both types", `
 podSelector: {}
 egress: [{}]
