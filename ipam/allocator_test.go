@@ -303,6 +303,19 @@ func TestStrictAffinityForbidsBorrowing(t *testing.T) {
 	checkStore(t, s)
 }
 
+// A block that was claimed under strictAffinity stays its owner's alone, whatever is
+// configured later.
+func TestStrictBlockIsNotBorrowedFrom(t *testing.T) {
+	s := memory.New()
+	p := testPool("p", "10.0.0.0/30", 30)
+	b, _ := newBlock(netip.MustParsePrefix("10.0.0.0/30"), "host:b", true, t0).assign(0, holder{"x", nil})
+	if _, err := s.Commit(t.Context(), []store.Op{store.Create(b.obj)}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := NewAllocator(s, "a").Assign(t.Context(), ask("h", t0, p), nil)
+	wantErr(t, err, ErrPoolFull, "1 of 4 addresses in use")
+}
+
 func TestLimitOfBlocks(t *testing.T) {
 	s := memory.New()
 	p := testPool("p", "10.0.0.0/24", 30)

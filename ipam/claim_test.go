@@ -235,6 +235,22 @@ func TestEmptyBlockOfOtherNodeIsTakenOver(t *testing.T) {
 	checkStore(t, s)
 }
 
+// TestNewBlockIsLeftAlone: nobody takes a block that was claimed a moment ago, though no
+// address of it is in use yet.
+func TestNewBlockIsLeftAlone(t *testing.T) {
+	s := memory.New()
+	configure(t, s, api.IPAMConfigurationSpec{StrictAffinity: true})
+	a := NewAllocator(s, "a")
+	fresh := newBlock(netip.MustParsePrefix("10.0.0.0/30"), "host:b", true, t0)
+	if _, err := s.Commit(t.Context(), []store.Op{store.Create(fresh.obj)}); err != nil {
+		t.Fatal(err)
+	}
+	p := testPool("p", "10.0.0.0/30", 30)
+	_, err := a.Assign(t.Context(), ask("h", t0.Add(59*time.Second), p), nil)
+	wantErr(t, err, ErrPoolFull)
+	mustAssign(t, a, ask("h", t0.Add(61*time.Second), p))
+}
+
 func TestReleaseEmptyBlocks(t *testing.T) {
 	s := memory.New()
 	p := testPool("p", "10.0.0.0/24", 30)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/dataplane"
 )
@@ -26,7 +28,9 @@ func TestSelectPools(t *testing.T) {
 		p("tunnel", "10.6.0.0/16", func(s *api.IPPoolSpec) { s.AllowedUses = []api.IPPoolUse{api.UseTunnel} }),
 		p("broken", "10.7.0.0/16", func(s *api.IPPoolSpec) { s.NodeSelector = "rack ==" }),
 		p("six", "fd00::/48", nil),
+		p("going", "10.8.0.0/16", nil),
 	}
+	pools[8].DeletionTimestamp = &metav1.Time{Time: t0}
 	r1 := &api.Node{}
 	r1.Labels = map[string]string{"rack": "r1"}
 	blue := map[string]string{"team": "blue"}
@@ -51,6 +55,7 @@ func TestSelectPools(t *testing.T) {
 		{name: "named, unknown", requested: "all nope", err: []string{"nope", "does not exist"}},
 		{name: "named, CIDR unknown", requested: "10.9.0.0/16", err: []string{"10.9.0.0/16", "does not exist"}},
 		{name: "named, disabled", requested: "off", err: []string{"off", "disabled"}},
+		{name: "named, going", requested: "going", err: []string{"going", "being deleted"}},
 		{name: "named, other family", requested: "six", err: []string{"six", "not an IPv4 pool"}},
 		{name: "named, other use", requested: "tunnel", err: []string{"tunnel", "allowedUses", "Workload"}},
 		{name: "no load balancer pool", use: api.UseLoadBalancer, err: []string{"all: its allowedUses", "off: it is disabled"}},

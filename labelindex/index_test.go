@@ -56,6 +56,21 @@ func TestAbsent(t *testing.T) {
 	r.dismantle(nil)
 }
 
+// TestLabelComesBack: a selector of a label's presence outlives the last item that has it.
+func TestLabelComesBack(t *testing.T) {
+	r := newRig(t)
+	r.addSelector("s", "has(a)")
+	r.setItem(1, labels{"a": "1"})
+	r.check("the first item")
+	r.deleteItem(1)
+	r.check("no item")
+	r.setItem(2, labels{"a": "2"})
+	r.check("the label again")
+	if !r.now[match{"s", 2}] {
+		t.Errorf("matches %v", r.now)
+	}
+}
+
 // TestReplaceSelector: what the old and the new selector match is not reported.
 func TestReplaceSelector(t *testing.T) {
 	r := newRig(t)
