@@ -13,7 +13,7 @@ import (
 // installPlugin copies the CNI plugin to the runtime's directory under the names that
 // configurations use.
 func installPlugin(binDir string) error {
-	src, err := sibling("calico-cni")
+	src, err := Sibling("calico-cni")
 	if err != nil {
 		return err
 	}
@@ -28,8 +28,8 @@ func installPlugin(binDir string) error {
 	return nil
 }
 
-// sibling finds a program of ours: beside the running one, then on PATH.
-func sibling(name string) (string, error) {
+// Sibling finds a program of ours: beside the running one, then on PATH.
+func Sibling(name string) (string, error) {
 	if self, err := os.Executable(); err == nil {
 		p := filepath.Join(filepath.Dir(self), name)
 		if st, err := os.Stat(p); err == nil && !st.IsDir() {
@@ -86,15 +86,20 @@ func copyFile(src, dst string, mode os.FileMode) error {
 	})
 }
 
+// replace fills a file beside path and renames it. There is one writer, which holds the
+// node's lock, so the file beside has one name: what a killed process left is overwritten.
 func replace(path string, mode os.FileMode, fill func(io.Writer) error) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
+	tmp, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // does nothing once it is renamed
 	err = errors.Join(fill(tmp), tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(name, path)
 	}
-	return os.Rename(tmp.Name(), path)
+	if err != nil {
+		os.Remove(name)
+	}
+	return err
 }

@@ -3,8 +3,6 @@ package node
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
-	"strconv"
 
 	vnl "github.com/vishvananda/netlink"
 
@@ -60,9 +58,4 @@ func deviceMTU(h *netlink.Handle, addr netip.Addr) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no interface has the node's address %s", addr)
-}
-
-// writeMTU leaves the pods' MTU where other tools look for it.
-func writeMTU(libDir string, mtu int) error {
-	return replaceFile(filepath.Join(libDir, "mtu"), []byte(strconv.Itoa(mtu)+"\n"), 0o644)
 }

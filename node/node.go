@@ -27,7 +27,7 @@ import (
 
 // cached are the kinds that the node itself reads, besides what the agent makes of them.
 var cached = []string{
-	api.KindIPPool.Name, api.KindNode.Name, api.KindProfile.Name, api.KindFelixConfiguration.Name,
+	api.KindIPPool.Name, api.KindNode.Name, api.KindProfile.Name, api.KindClusterInformation.Name,
 }
 
 // runtime is a node's parts, assembled.
@@ -42,6 +42,8 @@ type runtime struct {
 	alloc *ipam.Allocator
 	cni   *cni.Server
 	board *board
+
+	toldMTU int // in the file; upkeep's own
 
 	closers []func()
 }
@@ -132,8 +134,10 @@ func (r *runtime) assembleCNI() error {
 		Dataplane: r.agent,
 		Pools:     r.pools,
 		MTU:       r.mtu,
+		Trouble:   r.board.trouble,
 		Log:       r.log,
 		Socket:    r.cfg.socket("cni/cni.sock"),
+		Journal:   filepath.Join(r.cfg.LibDir, "cni/del"),
 		HostNS:    netlink.Current,
 	})
 	return err
@@ -166,6 +170,7 @@ func (r *runtime) run(ctx context.Context) error {
 	source := watch.Tee(r.store.Watch(), r.cacheUpdate)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve(ctx, l, r.board.handler()) })
+	g.Go(func() error { return r.serveHealth(ctx) })
 	g.Go(func() error { return source.Run(ctx, r.agent.Update) })
 	g.Go(func() error { return r.agent.Run(ctx) })
 	g.Go(func() error { return r.cni.Run(ctx) })
@@ -182,7 +187,8 @@ func (r *runtime) run(ctx context.Context) error {
 func (r *runtime) cacheUpdate(u store.Update) {
 	r.cache.Update(u)
 	for _, e := range u.Events {
-		if e.Key.Kind == api.KindIPPool.Name || e.Key.Kind == api.KindNode.Name {
+		switch e.Key.Kind {
+		case api.KindIPPool.Name, api.KindNode.Name, api.KindClusterInformation.Name:
 			r.poke.Ring()
 			return
 		}
@@ -193,7 +199,7 @@ func (r *runtime) cacheUpdate(u store.Update) {
 func (r *runtime) pools(context.Context) ([]*api.IPPool, *api.Node, error) {
 	n, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
 	if !ok {
-		return nil, nil, fmt.Errorf("Node %s is not in the datastore yet", r.cfg.Name)
+		return nil, nil, fmt.Errorf("node %s is not in the datastore yet", r.cfg.Name)
 	}
 	return watch.Objects[*api.IPPool](r.cache, api.KindIPPool), n.(*api.Node), nil
 }
@@ -202,7 +208,7 @@ func (r *runtime) pools(context.Context) ([]*api.IPPool, *api.Node, error) {
 func (r *runtime) mtu() (int, error) {
 	o, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
 	if !ok {
-		return 0, fmt.Errorf("Node %s is not in the datastore yet", r.cfg.Name)
+		return 0, fmt.Errorf("node %s is not in the datastore yet", r.cfg.Name)
 	}
 	addr, err := nodeAddr(o.(*api.Node), dataplane.IPv4)
 	if err != nil {
@@ -214,12 +220,26 @@ func (r *runtime) mtu() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	mtu := podMTU(host, watch.Objects[*api.IPPool](r.cache, api.KindIPPool))
-	return mtu, writeMTU(r.cfg.LibDir, mtu)
+	return podMTU(host, watch.Objects[*api.IPPool](r.cache, api.KindIPPool)), nil
 }
 
-// serveHealth serves the probes' port where the configuration asks for it.
-func (r *runtime) serveHealth(ctx context.Context, f config.Felix) error {
+// writeMTU leaves the pods' MTU where other tools look for it.
+func (r *runtime) writeMTU() error {
+	mtu, err := r.mtu()
+	if err != nil || mtu == r.toldMTU {
+		return err
+	}
+	if err := replaceFile(filepath.Join(r.cfg.LibDir, "mtu"), []byte(strconv.Itoa(mtu)+"\n"), 0o644); err != nil {
+		return err
+	}
+	r.toldMTU = mtu
+	return nil
+}
+
+// serveHealth serves the probes' port where the environment asks for it. What it should
+// do is known before the datastore is.
+func (r *runtime) serveHealth(ctx context.Context) error {
+	f, _ := config.Resolve(r.cfg.Felix) // what is wrong with it is told by the agent
 	if !f.HealthEnabled {
 		return nil
 	}

@@ -87,7 +87,11 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := r.syncTunnels(ctx, n); err != nil {
+	u, pools := r.tunnels(), watch.Objects[*api.IPPool](r.cache, api.KindIPPool)
+	if err := u.verify(ctx, n, pools); err != nil {
+		return 0, err
+	}
+	if err := u.sync(ctx, n, pools); err != nil {
 		return 0, err
 	}
 	// The commits above may have been made by the allocator: ask for what stands.
@@ -96,15 +100,16 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 		return 0, err
 	}
 	if n == nil {
-		return 0, fmt.Errorf("Node %s was deleted while this node started", r.cfg.Name)
+		return 0, fmt.Errorf("node %s was deleted while this node started", r.cfg.Name)
 	}
 	return api.Revision(n), nil
 }
 
+var clusterKey = store.Key{Kind: api.KindClusterInformation.Name, Name: "default"}
+
 // ensureCluster creates what every cluster has and the first node finds missing.
 func (r *runtime) ensureCluster(ctx context.Context) error {
-	key := store.Key{Kind: api.KindClusterInformation.Name, Name: "default"}
-	if _, err := r.store.Get(ctx, key); !errors.Is(err, store.ErrNotFound) {
+	if _, err := r.store.Get(ctx, clusterKey); !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	guid := make([]byte, 16)
@@ -123,6 +128,11 @@ func (r *runtime) ensureCluster(ctx context.Context) error {
 // upkeep keeps the Node resource in line with the pools, and says when another node
 // claims this one's address.
 func (r *runtime) upkeep(ctx context.Context) error {
+	if _, ok := r.cache.Get(clusterKey); !ok { // somebody deleted it
+		if err := r.ensureCluster(ctx); err != nil {
+			return err
+		}
+	}
 	o, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
 	if !ok { // somebody deleted it
 		_, err := r.announce(ctx)
@@ -132,17 +142,18 @@ func (r *runtime) upkeep(ctx context.Context) error {
 	n := o.(*api.Node)
 	var taken error
 	if other := conflicting(watch.Objects[*api.Node](r.cache, api.KindNode), n); other != "" {
-		taken = fmt.Errorf("Node %s says that it has this node's address: delete that Node if the machine is gone, or set IP on one of the two", other)
+		taken = fmt.Errorf("node %s says that it has this node's address: delete that Node if the machine is gone, or set IP on one of the two", other)
 	}
 	r.board.note("address", taken)
-	err := r.syncTunnels(ctx, api.Clone(n))
+	err := r.tunnels().sync(ctx, api.Clone(n), watch.Objects[*api.IPPool](r.cache, api.KindIPPool))
 	r.board.note("tunnel address", err)
-	return err
+	errMTU := r.writeMTU()
+	r.board.note("mtu", errMTU)
+	return errors.Join(err, errMTU)
 }
 
-func (r *runtime) syncTunnels(ctx context.Context, n *api.Node) error {
-	u := tunnelUpkeep{store: r.store, alloc: r.alloc, node: r.cfg.Name, now: time.Now}
-	return u.sync(ctx, n, watch.Objects[*api.IPPool](r.cache, api.KindIPPool))
+func (r *runtime) tunnels() *tunnelUpkeep {
+	return &tunnelUpkeep{store: r.store, alloc: r.alloc, node: r.cfg.Name, now: time.Now}
 }
 
 func (r *runtime) install(context.Context) (struct{}, error) {
@@ -165,7 +176,7 @@ func nodeAddr(n *api.Node, f dataplane.Family) (netip.Addr, error) {
 	}
 	p, err := parseAddress(s)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("Node %s has no %s address", n.Name, f)
+		return netip.Addr{}, fmt.Errorf("node %s has no %s address", n.Name, f)
 	}
 	return p.Addr(), nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,6 +85,16 @@ func (b *board) status() (Status, <-chan struct{}, <-chan struct{}) {
 		return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.Message, y.Message))
 	})
 	return s, agentChanged, b.changed
+}
+
+// trouble says in a line what stands in the way; empty if nothing is known of.
+func (b *board) trouble() string {
+	s, _, _ := b.status()
+	var all []string
+	for _, c := range s.Conditions {
+		all = append(all, c.Type+": "+c.Message)
+	}
+	return strings.Join(all, "; ")
 }
 
 // wait returns the status once it is good enough, or as it is when ctx ends.

@@ -46,6 +46,44 @@ type tunnelUpkeep struct {
 	now   func() time.Time
 }
 
+// verify drops from the Node resource what IPAM does not know as the node's, and gives
+// back what the Node resource does not name and no pool calls for: a Node that was deleted
+// or edited by hand says nothing true of either. sync then sets the rest right.
+func (u *tunnelUpkeep) verify(ctx context.Context, n *api.Node, pools []*api.IPPool) error {
+	for _, t := range tunnelAddrs {
+		held, err := u.alloc.ByHandle(ctx, t.handle+u.node)
+		if err == nil && !t.agrees(*t.field(n), held, t.encapsulated(pools)) {
+			err = u.release(ctx, t, n)
+		}
+		if err != nil {
+			return fmt.Errorf("tunnel address (%s): %w", t.kind, err)
+		}
+	}
+	return nil
+}
+
+// agrees tells whether what the Node resource says and what IPAM holds go together.
+func (t tunnelAddr) agrees(says string, held []netip.Addr, pools []*api.IPPool) bool {
+	switch {
+	case len(held) == 0:
+		return says == ""
+	case says == "": // the handle gives it again
+		return len(held) == 1 && within(held[0].String(), pools)
+	}
+	return len(held) == 1 && held[0].String() == says
+}
+
+// encapsulated are the pools that call for such an address.
+func (t tunnelAddr) encapsulated(pools []*api.IPPool) []*api.IPPool {
+	var some []*api.IPPool
+	for _, p := range pools {
+		if t.used(p.Spec) && familyOf(p) == t.family {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
 // sync brings the Node resource's tunnel addresses in line with the pools.
 func (u *tunnelUpkeep) sync(ctx context.Context, n *api.Node, pools []*api.IPPool) error {
 	for _, t := range tunnelAddrs {
@@ -57,12 +95,7 @@ func (u *tunnelUpkeep) sync(ctx context.Context, n *api.Node, pools []*api.IPPoo
 }
 
 func (u *tunnelUpkeep) one(ctx context.Context, t tunnelAddr, n *api.Node, pools []*api.IPPool) error {
-	var encapsulated []*api.IPPool
-	for _, p := range pools {
-		if t.used(p.Spec) && familyOf(p) == t.family {
-			encapsulated = append(encapsulated, p)
-		}
-	}
+	encapsulated := t.encapsulated(pools)
 	have := *t.field(n)
 	switch {
 	case len(encapsulated) > 0 && within(have, encapsulated):
@@ -117,7 +150,7 @@ func (u *tunnelUpkeep) write(ctx context.Context, t tunnelAddr, n *api.Node, add
 		return nil, err
 	}
 	if now == nil {
-		return nil, fmt.Errorf("Node %s is gone", u.node)
+		return nil, fmt.Errorf("node %s is gone", u.node)
 	}
 	*t.field(now) = addr
 	*t.field(n) = addr

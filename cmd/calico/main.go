@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -95,25 +93,11 @@ func execCommand(name, program, short string) *cobra.Command {
 		Short:              short + " (" + program + ")",
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := find(program)
+			path, err := node.Sibling(program)
 			if err != nil {
 				return err
 			}
 			return syscall.Exec(path, append([]string{program}, args...), os.Environ())
 		},
 	}
-}
-
-func find(program string) (string, error) {
-	if self, err := os.Executable(); err == nil {
-		p := filepath.Join(filepath.Dir(self), program)
-		if st, err := os.Stat(p); err == nil && !st.IsDir() {
-			return p, nil
-		}
-	}
-	p, err := exec.LookPath(program)
-	if err != nil {
-		return "", fmt.Errorf("%s is neither beside this program nor on PATH", program)
-	}
-	return p, nil
 }
