@@ -344,3 +344,9 @@ func TestColumns(t *testing.T) {
 		}
 	}
 }
+
+func TestWorkloadEndpointName(t *testing.T) {
+	if got, want := WorkloadEndpointName("rack1-host1", "k8s", "frontend-5gs43", "eth0"), "rack1--host1-k8s-frontend--5gs43-eth0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

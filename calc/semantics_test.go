@@ -479,6 +479,29 @@ func TestSetMemberHeldTwice(t *testing.T) {
 	equal(t, "both gone", members(), "")
 }
 
+// A named port is the number that each endpoint gives that name, in the rule's protocol.
+func TestNamedPorts(t *testing.T) {
+	var c contents
+	c.pod("ns", "p", "", "10.0.0.1")
+	for i, ports := range [][]api.EndpointPort{
+		{{Name: "dns", Protocol: "UDP", Port: 53}, {Name: "dns", Protocol: "TCP", Port: 54}, {Name: "other", Protocol: "UDP", Port: 55}},
+		{{Name: "dns", Protocol: "17", Port: 5353}},
+		{{Name: "dns", Protocol: "TCP", Port: 53}},
+	} {
+		w := c.remote("node2", "ns", fmt.Sprint("s", i), "x=a", fmt.Sprint("10.0.1.", i))
+		w.Spec.Ports = ports
+	}
+	c.yaml(t, `
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: g}
+spec: {egress: [{action: Allow, protocol: UDP, destination: {selector: x == 'a', ports: [dns]}}]}
+`)
+	s, _ := c.compute(t)
+	p := s.Policies[dataplane.PolicyID{Kind: "GlobalNetworkPolicy", Name: "g"}]
+	equal(t, "members", membersText(s.Sets[p.Egress[0].Dst.PortSets[0]]), "10.0.1.0,17:53 10.0.1.1,17:5353")
+}
+
 // Objects of no concern, or without the metadata that tells their kind, do no harm.
 func TestPutAnything(t *testing.T) {
 	g := New("node1")
