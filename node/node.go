@@ -143,9 +143,12 @@ func (r *runtime) assembleCNI() error {
 	return err
 }
 
-// datastoreTrouble takes down why the view of the datastore is not fresh; nil: it is.
+// datastoreTrouble takes down why the view of the datastore is not fresh; nil: it is. It
+// is logged when it changes: it is told with each try.
 func (r *runtime) datastoreTrouble(err error) {
-	r.board.note("datastore", err)
+	if !r.board.note("datastore", err) {
+		return
+	}
 	if err != nil {
 		r.log.Warn("the datastore does not answer; what stands in the kernel stays", "error", err)
 		return

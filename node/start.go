@@ -46,11 +46,13 @@ func (r *runtime) start(ctx context.Context) error {
 func retry[T any](ctx context.Context, r *runtime, part string, f func(context.Context) (T, error)) (T, error) {
 	for {
 		v, err := f(ctx)
-		r.board.note(part, err)
+		news := r.board.note(part, err)
 		if err == nil {
 			return v, nil
 		}
-		r.log.Warn("trying again", "part", part, "error", err)
+		if news {
+			r.log.Warn("trying again", "part", part, "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return v, ctx.Err()

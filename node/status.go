@@ -51,14 +51,24 @@ func newBoard(node string, agent *felix.Agent) *board {
 
 func (b *board) setReady() { b.update(func() { b.ready = true }) }
 
-// note records what is wrong with a part; nil: nothing.
-func (b *board) note(part string, err error) {
-	b.update(func() {
-		delete(b.notes, part)
-		if err != nil {
-			b.notes[part] = err.Error()
-		}
-	})
+// note records what is wrong with a part; nil: nothing. It returns whether that is news.
+func (b *board) note(part string, err error) (news bool) {
+	msg := ""
+	if err != nil {
+		msg = err.Error()
+	}
+	b.mu.Lock()
+	news = b.notes[part] != msg
+	b.mu.Unlock()
+	if news {
+		b.update(func() {
+			delete(b.notes, part)
+			if msg != "" {
+				b.notes[part] = msg
+			}
+		})
+	}
+	return news
 }
 
 func (b *board) update(f func()) {
