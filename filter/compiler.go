@@ -41,6 +41,16 @@ func NewCompiler(f dataplane.Family) *Compiler {
 // Changes is next called.
 func (c *Compiler) Program() *Program { return c.program }
 
+// Guarded returns the changes that put the program in the place of any other, in two steps:
+// after the first all is there, but pods cannot open flows, by whatever half-filled sets.
+func (c *Compiler) Guarded() (first, second *Changes) {
+	first, second = NewProgram(c.family).Diff(c.program), newChanges()
+	for name, chain := range c.ctx.guard() {
+		first.Chains[name], second.Chains[name] = chain, c.program.Chains[name]
+	}
+	return first, second
+}
+
 // Update takes in a change of the state.
 func (c *Compiler) Update(d *dataplane.Delta) {
 	for id := range d.Endpoints {

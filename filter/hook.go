@@ -42,6 +42,24 @@ func (c *context) base() map[string]*Chain {
 	return out
 }
 
+// guard returns base chains to stand for the real ones while sets fill: pods open no flows.
+func (c *context) guard() map[string]*Chain {
+	out := map[string]*Chain{}
+	for _, h := range hooks {
+		if h.base.Table != FilterTable || h.base.Hook == Output || c.off() {
+			continue
+		}
+		begins := Match{Field: ConnState, Not: true, Value: Conns(1 << dataplane.ConnEstablished)}
+		rules := c.each(InIface, Rule{Match: []Match{begins}, Verdict: Drop})
+		if h.base.Hook == Forward {
+			rules = append(rules, c.each(OutIface, Rule{Match: []Match{begins}, Verdict: Drop})...)
+		}
+		base := h.base
+		out[h.name] = &Chain{Base: &base, Rules: append(rules, h.rules(c)...)}
+	}
+	return out
+}
+
 func (c *context) raw() []Rule {
 	if c.off() {
 		return c.each(InIface, Rule{Verdict: Drop})

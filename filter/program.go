@@ -116,6 +116,21 @@ func newChanges() *Changes {
 // Empty tells whether c changes nothing.
 func (c *Changes) Empty() bool { return len(c.Chains)+len(c.Sets)+len(c.Maps) == 0 }
 
+// Split takes the new sets out of c where rules change too, so that a backend can fill them
+// first: nothing refers to them yet. Without chains in c all of it is rest.
+func (c *Changes) Split() (sets, rest *Changes) {
+	sets, rest = newChanges(), newChanges()
+	rest.Chains, rest.Maps = c.Chains, c.Maps
+	for name, sc := range c.Sets {
+		if sc.New && len(c.Chains) > 0 {
+			sets.Sets[name] = sc
+		} else {
+			rest.Sets[name] = sc
+		}
+	}
+	return sets, rest
+}
+
 // Apply changes p by c.
 func (p *Program) Apply(c *Changes) {
 	for name, ch := range c.Chains {

@@ -136,14 +136,12 @@ func (d *Driver) sync(t *table) error {
 	if !t.trusted {
 		return d.repair(t)
 	}
-	if ch.Empty() {
-		return nil
-	}
-	b := newBatch(t.enc)
-	b.apply(ch)
-	if err := d.send(b); err != nil {
-		t.trusted = false
-		return err
+	sets, rest := ch.Split()
+	for _, ch := range []*filter.Changes{sets, rest} {
+		if err := d.send(t, ch, false); err != nil {
+			t.trusted = false
+			return err
+		}
 	}
 	return nil
 }
@@ -155,17 +153,16 @@ func (d *Driver) repair(t *table) error {
 	if err != nil {
 		return err
 	}
-	if same {
-		t.trusted = true
-		return nil
+	if !same {
+		first, second := t.compiler.Guarded()
+		if err := d.send(t, first, true); err != nil {
+			return err
+		}
+		if err := d.send(t, second, false); err != nil {
+			return err
+		}
+		d.stats.Replacements++
 	}
-	b := newBatch(t.enc)
-	b.clearTable()
-	b.apply(filter.NewProgram(t.enc.family).Diff(t.compiler.Program()))
-	if err := d.send(b); err != nil {
-		return err
-	}
-	d.stats.Replacements++
 	t.trusted = true
 	return nil
 }
@@ -190,7 +187,20 @@ func (d *Driver) same(t *table) (bool, error) {
 	return want.differs(have) == "", nil
 }
 
-func (d *Driver) send(b *batch) error {
+// send makes the changes in one transaction; anew: of a table that is emptied first.
+func (d *Driver) send(t *table, ch *filter.Changes, anew bool) error {
+	if ch.Empty() && !anew {
+		return nil
+	}
+	b := newBatch(t.enc)
+	if anew {
+		b.clearTable()
+	}
+	b.apply(ch)
+	return d.transact(b)
+}
+
+func (d *Driver) transact(b *batch) error {
 	msgs, err := b.messages()
 	if err != nil {
 		return err

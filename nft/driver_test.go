@@ -89,15 +89,15 @@ func TestSecondSyncWritesNothing(t *testing.T) {
 	d := newDriver(t, ns)
 	d.Update(sample().Delta())
 	mustSync(t, d)
-	if got := d.Stats(); got.Replacements != 2 || got.Transactions != 2 {
+	if got := d.Stats(); got.Replacements != 2 || got.Transactions != 4 {
 		t.Fatalf("first Sync: %+v, want 2 tables put in place", got)
 	}
 	quiet(t, d)
 	mustSync(t, d)
 	d.Update(sample().Delta())
 	mustSync(t, d)
-	if n := d.Stats().Transactions; n != 2 {
-		t.Errorf("the same state again: %d transactions, want none more than the first 2", n)
+	if n := d.Stats().Transactions; n != 4 {
+		t.Errorf("the same state again: %d transactions, want none more than the first 4", n)
 	}
 	again := newDriver(t, ns)
 	again.Update(sample().Delta())
@@ -496,7 +496,7 @@ func TestRefusal(t *testing.T) {
 		ch.Maps = map[string]*filter.MapChange{}
 		b := newBatch(d.tables[0].enc)
 		b.apply(ch)
-		err := d.send(b)
+		err := d.transact(b)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
 		}
@@ -534,8 +534,8 @@ func TestBadSettings(t *testing.T) {
 	d.Update(delta)
 	mustSync(t, d)
 	quiet(t, d)
-	if n := d.Stats().Transactions; n != 2 {
-		t.Errorf("%d transactions, want the first 2 only", n)
+	if n := d.Stats().Transactions; n != 4 {
+		t.Errorf("%d transactions, want the first 4 only", n)
 	}
 }
 

@@ -2,71 +2,148 @@ package difftest
 
 import (
 	"context"
+	"maps"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/nftables"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/nft"
 )
 
-// TestReplacementLetsNothingThrough sends packets that policy denies while the table is
-// replaced whole, over and over. None may pass, for the earlier table stands until the
-// new one does.
-func TestReplacementLetsNothingThrough(t *testing.T) {
+// TestNothingPassesMeanwhile sends packets that policy denies while the node's state changes
+// all the time, as does the kernel's table, in ways that leave them denied. None may pass.
+func TestNothingPassesMeanwhile(t *testing.T) {
 	w := newWorld(t)
-	g := NewGen(1)
-	s := dataplane.NewState()
-	for i := range Pods {
-		s.Endpoints[Iface(i)] = g.Endpoint(i)
-		s.Endpoints[Iface(i)].Addrs = addrs(PodAddr(i, 4).String(), PodAddr(i, 6).String())
-		s.Endpoints[Iface(i)].Ingress = nil
-		s.Endpoints[Iface(i)].Profiles = nil
+	r := newRestless(t, w)
+	if n := r.passed(); n != 400 {
+		t.Fatalf("%d of 400 packets pass where policy allows them: the test would say nothing", n)
 	}
-	d := newDriver(t, w)
-	d.Update(s.Delta())
-	if err := d.Sync(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	r.change(r.deny(0))
 	stop, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for {
-			select {
-			case <-stop:
-				done <- nil
-				return
-			default:
-			}
-			if err := meddle(w.node); err != nil {
-				done <- err
-				return
-			}
-			d.Resync()
-			if err := d.Sync(context.Background()); err != nil {
-				done <- err
-				return
-			}
-		}
-	}()
-	for d.Stats().Replacements < 60 {
-		packets := make([]dataplane.Packet, 400)
-		for i := range packets {
-			f := Of(g, dataplane.Families[:]...)
-			packets[i] = dataplane.Packet{In: Uplink, Src: outside[f][0], Protocol: dataplane.UDP, SrcPort: uint16(1000 + i), DstPort: 80}
-			g.toPod(&packets[i], f)
-		}
-		for i, seen := range w.send(packets) {
-			if _, ok := seen.at["fwd"]; ok {
-				t.Errorf("passed during a replacement: %+v", packets[i])
-			}
-		}
-		if t.Failed() {
-			break
+	go func() { done <- r.run(stop) }()
+	for r.d.Stats().Replacements < 40 && !t.Failed() {
+		if n := r.passed(); n != 0 {
+			t.Errorf("%d denied packets passed", n)
 		}
 	}
 	close(stop)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// restless is a node that changes all the time.
+type restless struct {
+	w *world
+	d *nft.Driver
+	g *Gen
+}
+
+var restlessPolicy = dataplane.PolicyID{Kind: "NetworkPolicy", Name: "restless"}
+
+// newRestless returns a node whose pods let everything in.
+func newRestless(t *testing.T, w *world) *restless {
+	r := &restless{w: w, d: newDriver(t, w), g: NewGen(1)}
+	s := dataplane.NewState()
+	for i := range Pods {
+		s.Endpoints[Iface(i)] = restlessEndpoint(i)
+	}
+	s.Policies[restlessPolicy] = &dataplane.Policy{ID: restlessPolicy, Ingress: []dataplane.Rule{{Action: dataplane.Allow}}}
+	r.d.Update(s.Delta())
+	w.must(r.d.Sync(context.Background()))
+	return r
+}
+
+func restlessEndpoint(i int) *dataplane.Endpoint {
+	return &dataplane.Endpoint{
+		Interface: Iface(i), Addrs: []netip.Addr{PodAddr(i, 4), PodAddr(i, 6)},
+		Ingress: []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{restlessPolicy}, Default: dataplane.Deny}},
+	}
+}
+
+func (r *restless) change(d *dataplane.Delta) {
+	r.d.Update(d)
+	r.w.must(r.d.Sync(context.Background()))
+}
+
+// deny returns one of several ways to deny the packets.
+func (r *restless) deny(n int) *dataplane.Delta {
+	in, out := []dataplane.SetID{"s:a"}, []dataplane.SetID{"s:b"}
+	rules := [][]dataplane.Rule{
+		{{Action: dataplane.Deny, Src: dataplane.Peer{Sets: in}}, {Action: dataplane.Allow}},
+		{{Action: dataplane.Allow, Src: dataplane.Peer{NotSets: out}}},
+		nil,
+	}
+	d := dataplane.NewDelta()
+	d.Policies[restlessPolicy] = &dataplane.Policy{ID: restlessPolicy, Ingress: rules[n]}
+	if n == 0 {
+		for _, id := range []dataplane.SetID{"s:a", "s:b"} {
+			d.Sets[id] = &dataplane.SetDelta{Add: slices.Collect(maps.Keys(netsOf("192.168.7.2/32", "fd00:7::2/128")))}
+		}
+	}
+	return d
+}
+
+// run changes one thing after another.
+func (r *restless) run(stop chan struct{}) error {
+	wide := netsOf("192.168.0.0/16", "fd00::/16")
+	for {
+		d := dataplane.NewDelta()
+		switch n := r.g.IntN(6); n {
+		case 0:
+			if err := meddle(r.w.node); err != nil {
+				return err
+			}
+			r.d.Resync()
+		case 1:
+			s := dataplane.DefaultSettings()
+			s.IPv6, s.MarkMask = r.g.odds(2), Of[uint32](r.g, 0x3, 0xff0000)
+			d.Settings = &s
+		case 2: // the packets' sources stay in the set, under one prefix or another
+			sd := &dataplane.SetDelta{Add: slices.Collect(maps.Keys(wide))}
+			if r.g.odds(2) {
+				sd = &dataplane.SetDelta{Remove: sd.Add}
+			}
+			d.Sets[Of[dataplane.SetID](r.g, "s:a", "s:b")] = sd
+		case 3:
+			d = r.deny(r.g.IntN(3))
+		case 4:
+			d.Endpoints[Iface(r.g.IntN(Pods))] = nil
+		case 5:
+			i := r.g.IntN(Pods)
+			d.Endpoints[Iface(i)] = restlessEndpoint(i)
+		}
+		r.d.Update(d)
+		if err := r.d.Sync(context.Background()); err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+	}
+}
+
+// passed sends 400 packets and returns how many were forwarded.
+func (r *restless) passed() (n int) {
+	r.w.forget()
+	g := NewGen(uint64(r.w.id))
+	packets := make([]dataplane.Packet, 400)
+	for i := range packets {
+		f := Of(g, dataplane.Families[:]...)
+		packets[i] = dataplane.Packet{In: Uplink, Src: outside[f][0], Protocol: dataplane.UDP, SrcPort: uint16(1000 + i), DstPort: 80}
+		g.toPod(&packets[i], f)
+	}
+	for _, seen := range r.w.send(packets) {
+		if _, ok := seen.at["fwd"]; ok {
+			n++
+		}
+	}
+	return n
 }
 
 // meddle adds a chain to our tables that leads nowhere.
