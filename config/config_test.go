@@ -75,8 +75,8 @@ func spec(t *testing.T, text string) api.FelixConfigurationSpec {
 }
 
 func TestResolvePrecedence(t *testing.T) {
-	cluster := FromSpec(spec(t, `{"healthPort": 1, "vxlanPort": 1, "vxlanVNI": 1, "vxlanMTU": 1}`))
-	node := FromSpec(spec(t, `{"healthPort": 2, "vxlanPort": 2, "vxlanVNI": 2}`))
+	cluster := fromSpec("FelixConfiguration", spec(t, `{"healthPort": 1, "vxlanPort": 1, "vxlanVNI": 1, "vxlanMTU": 1}`))
+	node := fromSpec("FelixConfiguration", spec(t, `{"healthPort": 2, "vxlanPort": 2, "vxlanVNI": 2}`))
 	file := FromFile("felix.cfg", "[global]\n# why\nHealthPort = 3\nvxlanport=3\n\n")
 	f, errs := Resolve(env("FELIX_HEALTHPORT=4", "PATH=/bin", "felix_HealthEnabled=yes", "FELIX_VXLANVNI="), file, node, cluster)
 	if len(errs) > 0 {
@@ -90,7 +90,7 @@ func TestResolvePrecedence(t *testing.T) {
 func TestResolveBadValue(t *testing.T) {
 	f, errs := Resolve(
 		env("FELIX_HEALTHPORT=99999", "FELIX_NOSUCH=1", "FELIX_DEFAULTENDPOINTTOHOSTACTION=none", "FELIX_INTERFACEPREFIX=,", "FELIX_VXLANMTU=big"),
-		FromSpec(spec(t, `{"healthPort": 9100, "vxlanMTU": "1400", "logPrefix": "x"}`)))
+		fromSpec("FelixConfiguration", spec(t, `{"healthPort": 9100, "vxlanMTU": "1400", "logPrefix": "x"}`)))
 	if f.HealthPort != 9100 || f.DefaultEndpointToHostAction != "DROP" || f.InterfacePrefixes[0] != "cali" || f.VXLANMTU != 0 || f.LogPrefix != "x" {
 		t.Errorf("%+v", f)
 	}
@@ -145,7 +145,7 @@ func TestFromSpecForms(t *testing.T) {
 		{"defaultEndpointToHostAction", `"Accept"`, "Accept"},
 		{"interfaceExclude", `"kube-ipvs0,/^veth/"`, "kube-ipvs0,/^veth/"},
 	} {
-		l := FromSpec(spec(t, `{"`+c.field+`":`+c.yaml+`}`))
+		l := fromSpec("FelixConfiguration", spec(t, `{"`+c.field+`":`+c.yaml+`}`))
 		if got, _ := l.Get(byField[c.field].Name); got != c.want || len(l.Errors()) > 0 {
 			t.Errorf("%s: %s: got %q, %v; want %q", c.field, c.yaml, got, l.Errors(), c.want)
 		}
@@ -287,7 +287,7 @@ func FuzzFromSpec(f *testing.F) {
 		if !json.Valid([]byte(raw)) {
 			return
 		}
-		l := FromSpec(api.FelixConfigurationSpec{field: json.RawMessage(raw)})
+		l := fromSpec("FelixConfiguration", api.FelixConfigurationSpec{field: json.RawMessage(raw)})
 		if errs := l.Errors(); len(l.Values) > 0 && len(errs) > 0 {
 			t.Errorf("both taken and refused: %v %v", l.Values, errs)
 		}

@@ -71,10 +71,6 @@ func FromResource(o *api.FelixConfiguration) Layer {
 	return fromSpec("FelixConfiguration "+o.Name, o.Spec)
 }
 
-// FromSpec takes what the spec of a FelixConfiguration sets. [FromResource] names the
-// resource in errors.
-func FromSpec(spec api.FelixConfigurationSpec) Layer { return fromSpec("FelixConfiguration", spec) }
-
 func fromSpec(source string, spec api.FelixConfigurationSpec) Layer {
 	l := Layer{Source: source, Values: map[string]string{}}
 	for _, field := range slices.Sorted(maps.Keys(spec)) {
