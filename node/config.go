@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/store/etcd"
 )
@@ -69,9 +70,14 @@ func FromEnviron(environ []string) (Config, error) {
 		return c, err
 	}
 	if c.Name == "" {
-		c.Name, err = ownName(env)
+		if c.Name, err = ownName(env); err != nil {
+			return c, err
+		}
 	}
-	return c, err
+	if err := (&api.Node{Meta: api.Named(api.KindNode, "", c.Name)}).Validate(); err != nil {
+		return c, fmt.Errorf("NODENAME: %q cannot be a node's name: %w", c.Name, err)
+	}
+	return c, nil
 }
 
 // ownName is the name that an earlier start wrote down, else the host's.

@@ -1,0 +1,39 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestFromEnviron(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nodename")
+	if err := os.WriteFile(file, []byte("written\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		env  []string
+		name string
+		says string // or the error
+	}{
+		{[]string{"NODENAME=n1", "HOSTNAME=h"}, "n1", ""},
+		{[]string{"HOSTNAME=Host.example"}, "host.example", ""},
+		{[]string{"HOSTNAME=h", "CALICO_NODENAME_FILE=" + file}, "written", ""},
+		{[]string{"NODENAME=a/b"}, "", `NODENAME: "a/b"`},
+		{[]string{"NODENAME=../../x"}, "", "NODENAME"},
+		{[]string{"NODENAME=n1", "DATASTORE_TYPE=kubernetes"}, "", "etcdv3 only"},
+		{[]string{"NODENAME=n1", "IP=10.0.0.300"}, "", "IP=10.0.0.300"},
+		{[]string{"NODENAME=n1", "IP=fd00::1"}, "", "the other family"},
+		{[]string{"NODENAME=n1", "IP6_AUTODETECTION_METHOD=fastest"}, "", "IP6_AUTODETECTION_METHOD=fastest"},
+		{[]string{"NODENAME=n1", "ETCD_ENDPOINTS=foo"}, "", "foo"},
+	} {
+		got, err := FromEnviron(append([]string{"CALICO_NODENAME_FILE=/nonexistent"}, c.env...))
+		switch {
+		case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("%v: got %v, want an error with %q", c.env, err, c.says)
+		case c.says == "" && (err != nil || got.Name != c.name):
+			t.Errorf("%v: got %q, %v; want %q", c.env, got.Name, err, c.name)
+		}
+	}
+}
