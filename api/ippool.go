@@ -95,12 +95,14 @@ func (o *IPPool) Default() {
 			s.AllowedUses = append(s.AllowedUses, UseTunnel)
 		}
 	}
-	if c, err := netip.ParsePrefix(s.CIDR); err == nil && s.BlockSize == 0 {
-		s.BlockSize = 26
-		if c.Addr().Is6() {
-			s.BlockSize = 122
-		}
+	c, err := netip.ParsePrefix(s.CIDR)
+	if err != nil {
+		return
 	}
+	if c == c.Masked() {
+		s.CIDR = c.String() // 2001:db8::/32 for 2001:0DB8::/32
+	}
+	s.BlockSize = cmp.Or(s.BlockSize, map[int]int{32: 26, 128: 122}[c.Addr().BitLen()])
 }
 
 // Validate says what is wrong with o.
@@ -141,7 +143,7 @@ func (s *IPPoolSpec) checkCIDR(p *problems) {
 	switch {
 	case s.BlockSize < lo || s.BlockSize > hi:
 		p.invalid(at, s.BlockSize, "is the prefix length of a block and must be from %d to %d for IPv%d", lo, hi, 4+2*(lo/100))
-	case c.Bits() > s.BlockSize:
+	case c.Bits() > s.BlockSize && !s.Disabled: // a disabled one may but name addresses
 		p.invalid(specPath.Child("cidr"), s.CIDR, "is smaller than one block: blockSize is /%d", s.BlockSize)
 	}
 }

@@ -133,8 +133,8 @@ func (c ruleCheck) rule(at *field.Path, r *Rule) {
 	}
 	c.protocol(at.Child("protocol"), r.Protocol)
 	c.protocol(at.Child("notProtocol"), r.NotProtocol)
-	c.icmp(at.Child("icmp"), r.ICMP)
-	c.icmp(at.Child("notICMP"), r.NotICMP)
+	c.icmp(at.Child("icmp"), r, r.ICMP)
+	c.icmp(at.Child("notICMP"), r, r.NotICMP)
 	c.versions(at, r)
 	c.portsNeedProtocol(at, r)
 	c.entity(at.Child("source"), &r.Source)
@@ -154,9 +154,12 @@ func (c ruleCheck) protocol(at *field.Path, p *Protocol) {
 	}
 }
 
-func (c ruleCheck) icmp(at *field.Path, m *ICMP) {
+func (c ruleCheck) icmp(at *field.Path, r *Rule, m *ICMP) {
 	if m == nil {
 		return
+	}
+	if n, _ := r.protocolNumber(); n != 1 && n != 58 {
+		c.forbidden(at, "a rule about ICMP types must set protocol to ICMP or ICMPv6")
 	}
 	if m.Type != nil {
 		c.between(at.Child("type"), *m.Type, 0, 254)
@@ -175,10 +178,13 @@ func (c ruleCheck) versions(at *field.Path, r *Rule) {
 	if r.IPVersion != nil {
 		version = *r.IPVersion
 	}
-	if r.Protocol != nil {
-		n, _ := r.Protocol.Number()
+	for _, p := range []*Protocol{r.Protocol, r.NotProtocol} {
+		if p == nil {
+			continue
+		}
+		n, _ := p.Number()
 		if want := map[uint8]int{1: 4, 58: 6}[n]; want != 0 && version != 0 && version != want {
-			c.invalid(at.Child("ipVersion"), version, "protocol %s is of IPv%d", *r.Protocol, want)
+			c.invalid(at.Child("ipVersion"), version, "protocol %s is of IPv%d", *p, want)
 		}
 	}
 	for _, l := range r.netLists(at) {
@@ -264,6 +270,8 @@ func (c ruleCheck) ports(at *field.Path, ports []Port) {
 		switch {
 		case p.Name != "" && !portName.MatchString(p.Name):
 			c.invalid(at.Index(i), p.Name, "must be a number, a range such as 1000:2000, or the name of a port: 1 to 128 letters, digits, '_', '.' or '-'")
+		case p.Name == "" && p.Min == 0:
+			c.invalid(at.Index(i), p.String(), "must be from 1 to 65535")
 		case p.Name == "" && p.Min > p.Max:
 			c.invalid(at.Index(i), p.String(), "the range ends before it begins")
 		}
