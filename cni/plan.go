@@ -85,10 +85,14 @@ var (
 
 const hostMAC = "ee:ee:ee:ee:ee:ee"
 
-// HostInterface is the name of the host's side of a pod's veth pair.
+// maxName is how long a device's name may be (IFNAMSIZ, less the terminating zero).
+const maxName = 15
+
+// HostInterface is the name of the host's side of a pod's veth pair. A prefix of more
+// than four characters shortens the hash; it must leave room for some of it.
 func HostInterface(prefix, namespace, pod string) dataplane.Interface {
 	sum := sha1.Sum([]byte(namespace + "." + pod))
-	return dataplane.Interface(prefix + hex.EncodeToString(sum[:])[:11])
+	return dataplane.Interface(prefix + hex.EncodeToString(sum[:])[:min(11, maxName-len(prefix))])
 }
 
 // PodMAC is the address of the pod's device: locally administered, of the attachment

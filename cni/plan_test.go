@@ -19,6 +19,9 @@ func TestHostInterfaceIsUpstreams(t *testing.T) {
 	if got := HostInterface("cali", "default", "busybox01"); got != "cali62b1ad91c8d" {
 		t.Errorf("got %s", got)
 	}
+	if got := HostInterface("workload-", "default", "busybox01"); len(got) != maxName {
+		t.Errorf("%s does not fit a device's name", got)
+	}
 }
 
 func request(t *testing.T, conf string) *Request {

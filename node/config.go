@@ -15,6 +15,7 @@ import (
 // Config is what a node is told by its environment.
 type Config struct {
 	Name      string // of the Node resource
+	Version   string // of the program, for ClusterInformation
 	Datastore etcd.Config
 	Felix     config.Layer // FELIX_*
 

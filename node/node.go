@@ -33,6 +33,7 @@ var cached = []string{
 // runtime is a node's parts, assembled.
 type runtime struct {
 	cfg   Config
+	felix config.Felix // as the environment alone has it: known before the datastore is
 	log   *slog.Logger
 	net   *netlink.Handle
 	store *etcd.Store
@@ -94,6 +95,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 			r.close()
 		}
 	}()
+	r.felix, _ = config.Resolve(cfg.Felix) // what is wrong with it is told by the agent
 	if r.net, err = netlink.Open(netlink.Current); err != nil {
 		return nil, err
 	}
@@ -131,6 +133,7 @@ func (r *runtime) assembleCNI() error {
 		Allocator: r.alloc,
 		Records:   records,
 		Pods:      etcdPods{r.store, r.cache.Get},
+		Prefix:    r.felix.InterfacePrefixes[0],
 		Dataplane: r.agent,
 		Pools:     r.pools,
 		MTU:       r.mtu,
@@ -239,10 +242,9 @@ func (r *runtime) writeMTU() error {
 	return nil
 }
 
-// serveHealth serves the probes' port where the environment asks for it. What it should
-// do is known before the datastore is.
+// serveHealth serves the probes' port where the environment asks for it.
 func (r *runtime) serveHealth(ctx context.Context) error {
-	f, _ := config.Resolve(r.cfg.Felix) // what is wrong with it is told by the agent
+	f := r.felix
 	if !f.HealthEnabled {
 		return nil
 	}

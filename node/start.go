@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -79,7 +77,7 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 	if !a.v4.IsValid() && !a.v6.IsValid() {
 		return 0, errors.New("no address found for this node: set IP, or IP_AUTODETECTION_METHOD")
 	}
-	if err := r.ensureCluster(ctx); err != nil {
+	if err := ensureCluster(ctx, r.store, r.cfg.Version); err != nil {
 		return 0, err
 	}
 	if err := ensurePools(ctx, r.store, r.cfg.Pools); err != nil {
@@ -109,29 +107,11 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 
 var clusterKey = store.Key{Kind: api.KindClusterInformation.Name, Name: "default"}
 
-// ensureCluster creates what every cluster has and the first node finds missing.
-func (r *runtime) ensureCluster(ctx context.Context) error {
-	if _, err := r.store.Get(ctx, clusterKey); !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	guid := make([]byte, 16)
-	rand.Read(guid) // never fails
-	yes := true
-	info := &api.ClusterInformation{
-		Meta: api.Named(api.KindClusterInformation, "", "default"),
-		Spec: api.ClusterInformationSpec{ClusterGUID: hex.EncodeToString(guid), DatastoreReady: &yes},
-	}
-	if _, err := r.store.Commit(ctx, []store.Op{store.Create(info)}); err != nil && !errors.Is(err, store.ErrExists) {
-		return err
-	}
-	return nil
-}
-
 // upkeep keeps the Node resource in line with the pools, and says when another node
 // claims this one's address.
 func (r *runtime) upkeep(ctx context.Context) error {
 	if _, ok := r.cache.Get(clusterKey); !ok { // somebody deleted it
-		if err := r.ensureCluster(ctx); err != nil {
+		if err := ensureCluster(ctx, r.store, r.cfg.Version); err != nil {
 			return err
 		}
 	}

@@ -60,6 +60,7 @@ func nodeCommand() *cobra.Command {
 			if os.Getuid() != 0 {
 				return errors.New("a node must run as root: it programs the kernel's network")
 			}
+			cfg.Version = version
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 			err = node.Run(cmd.Context(), cfg, log)
 			if errors.Is(err, context.Canceled) {
