@@ -88,8 +88,11 @@ const hostMAC = "ee:ee:ee:ee:ee:ee"
 // maxName is how long a device's name may be (IFNAMSIZ, less the terminating zero).
 const maxName = 15
 
+// maxPrefix leaves 20 bits to tell the pods of a node apart.
+const maxPrefix = 10
+
 // HostInterface is the name of the host's side of a pod's veth pair. A prefix of more
-// than four characters shortens the hash; it must leave room for some of it.
+// than four characters, at most maxPrefix, shortens the hash.
 func HostInterface(prefix, namespace, pod string) dataplane.Interface {
 	sum := sha1.Sum([]byte(namespace + "." + pod))
 	return dataplane.Interface(prefix + hex.EncodeToString(sum[:])[:min(11, maxName-len(prefix))])

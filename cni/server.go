@@ -71,6 +71,9 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "cali"
 	}
+	if len(cfg.Prefix) > maxPrefix {
+		return nil, fmt.Errorf("interface prefix %q: new interfaces need one of at most %d characters, so that their names differ", cfg.Prefix, maxPrefix)
+	}
 	if cfg.Replay == 0 {
 		cfg.Replay = 10 * time.Second
 	}
