@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +31,8 @@ type text struct {
 
 // objects reads all objects of the files, in order, and has check check each. Its errors
 // begin with file, document and line.
-func (f files) objects(check func(api.Object) error) ([]api.Object, error) {
-	texts, err := f.read()
+func (f files) objects(ctx context.Context, check func(api.Object) error) ([]api.Object, error) {
+	texts, err := f.read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +92,10 @@ func ofKubernetes(d api.Document) bool {
 	return strings.HasSuffix(group, ".k8s.io") || slices.Contains([]string{"apps", "batch", "policy", "autoscaling"}, group)
 }
 
-func (f files) read() ([]text, error) {
+func (f files) read(ctx context.Context) ([]text, error) {
 	var all []text
 	for _, name := range f.names {
-		texts, err := f.readOne(name)
+		texts, err := f.readOne(ctx, name)
 		if err != nil {
 			return nil, readError(name, err)
 		}
@@ -106,9 +107,9 @@ func (f files) read() ([]text, error) {
 	return all, nil
 }
 
-func (f files) readOne(name string) ([]text, error) {
+func (f files) readOne(ctx context.Context, name string) ([]text, error) {
 	if name == "-" {
-		body, err := io.ReadAll(f.stdin)
+		body, err := ReadAll(ctx, f.stdin)
 		return []text{{"standard input", body}}, err
 	}
 	info, err := os.Stat(name)
@@ -120,6 +121,26 @@ func (f files) readOne(name string) ([]text, error) {
 	}
 	body, err := os.ReadFile(name)
 	return []text{{name, body}}, err
+}
+
+// ReadAll is [io.ReadAll] that gives up when ctx ends: a terminal may say nothing for
+// ever. What reads on then ends with the process.
+func ReadAll(ctx context.Context, r io.Reader) ([]byte, error) {
+	type result struct {
+		body []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		body, err := io.ReadAll(r)
+		read <- result{body, err}
+	}()
+	select {
+	case got := <-read:
+		return got.body, got.err
+	case <-ctx.Done():
+		return nil, errors.New("interrupted")
+	}
 }
 
 // readDir reads the files of a directory, ordered by name.
@@ -144,7 +165,9 @@ func (f files) readDir(dir string) ([]text, error) {
 		case e.IsDir() && f.recursive: // a link to a directory may lead in a circle
 			texts, err = f.readDir(name)
 		case !info.IsDir() && isFile:
-			texts, err = f.readOne(name)
+			var body []byte
+			body, err = os.ReadFile(name)
+			texts = []text{{name, body}}
 		}
 		if err != nil {
 			return nil, err

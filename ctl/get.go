@@ -76,7 +76,7 @@ func (a *answer) export() {
 }
 
 func (c *cli) get(cmd *cobra.Command, q *query, form format) error {
-	keys, err := q.keys()
+	keys, err := q.keys(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -101,8 +101,8 @@ func (c *cli) get(cmd *cobra.Command, q *query, form format) error {
 }
 
 // keys are those of the objects that were asked for by name; nil if all of a kind were.
-func (q *query) keys() ([]store.Key, error) {
-	objects, err := q.objects()
+func (q *query) keys(ctx context.Context) ([]store.Key, error) {
+	objects, err := q.objects(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -122,9 +122,9 @@ func (q *query) keys() ([]store.Key, error) {
 	return keys, nil
 }
 
-func (q *query) objects() ([]api.Object, error) {
+func (q *query) objects(ctx context.Context) ([]api.Object, error) {
 	if len(q.args) == 0 {
-		return q.files.objects(func(api.Object) error { return nil })
+		return q.files.objects(ctx, func(api.Object) error { return nil })
 	}
 	return q.named()
 }

@@ -93,7 +93,7 @@ func (c *cli) writeCommand(v verb) *cobra.Command {
 		cmd.Flags().BoolVar(&opts.SkipExists, "skip-exists", false, "leave what exists as it is, without an error")
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		objects, err := in.files.objects(func(o api.Object) error { return check(v, o, opts) })
+		objects, err := in.files.objects(cmd.Context(), func(o api.Object) error { return check(v, o, opts) })
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (c *cli) deleteCommand() *cobra.Command {
 		get := in.named
 		if len(args) == 0 {
 			get = func() ([]api.Object, error) {
-				return in.files.objects(func(o api.Object) error { return check(verbDelete, o, opts) })
+				return in.files.objects(cmd.Context(), func(o api.Object) error { return check(verbDelete, o, opts) })
 			}
 		}
 		objects, err := get()
@@ -157,8 +157,8 @@ func (c *cli) validateCommand() *cobra.Command {
 	}
 	in := c.inputFlags(cmd)
 	cmd.Args = in.onlyFiles
-	cmd.RunE = func(*cobra.Command, []string) error {
-		objects, err := in.files.objects(func(o api.Object) error { return check(verbValidate, o, Options{}) })
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		objects, err := in.files.objects(cmd.Context(), func(o api.Object) error { return check(verbValidate, o, Options{}) })
 		if err != nil {
 			return err
 		}
