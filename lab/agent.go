@@ -49,6 +49,9 @@ func newAgent(n *node, logFile string, env []string) (*agent, error) {
 	return &agent{node: n, path: path, env: env, log: log, http: &http.Client{Transport: transport}}, nil
 }
 
+// agentEnded begins the line that is added to an agent's log when it ends.
+const agentEnded = "calico lab: calico node ended:"
+
 // run starts the agent and starts it again when it ends, sooner or later as it lives
 // longer or shorter.
 func (a *agent) run(ctx context.Context) {
@@ -61,7 +64,7 @@ func (a *agent) run(ctx context.Context) {
 		a.exits++
 		a.reason = fmt.Sprint(err)
 		a.mu.Unlock()
-		fmt.Fprintf(a.log, "calico lab: calico node ended: %v\n", err)
+		fmt.Fprintf(a.log, agentEnded+" %v\n", err)
 		if time.Since(began) > 10*time.Second {
 			pause = shortest
 		}
@@ -171,11 +174,11 @@ func (a *agent) ready(ctx context.Context) error {
 			return nil
 		}
 		if exits, reason := a.lives(); exits >= 3 {
-			return fmt.Errorf("%s: calico node ended %d times: %s\n%s", a.node.name, exits, reason, lastLines(a.log.Name(), 8))
+			return fmt.Errorf("%s: calico node ended %d times: %s: %s", a.node.name, exits, reason, lastWords(a.log.Name()))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready%s\n%s", a.node.name, last.problems(), lastLines(a.log.Name(), 8))
+			return fmt.Errorf("%s is not ready%s; its last line: %s", a.node.name, last.problems(), lastWords(a.log.Name()))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -55,11 +55,12 @@ func (c *Client) call(ctx context.Context, op string, args any, out io.Writer, r
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := send(conn, op, args, files); err != nil {
-		return fmt.Errorf("ask lab %q: %w", c.dir.Name(), err)
+	if err = send(conn, op, args, files); err != nil {
+		err = fmt.Errorf("ask lab %q: %w", c.dir.Name(), err)
+	} else if err = answer(conn, out, result); !errors.Is(err, errHungUp) {
+		return err
 	}
-	err = answer(conn, out, result)
-	if errors.Is(err, errHungUp) && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	return err

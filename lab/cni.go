@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
@@ -34,8 +35,13 @@ func randomID() string {
 	return hex.EncodeToString(b)
 }
 
+// pluginTime is how long the lab, as a runtime, waits for a CNI plugin.
+const pluginTime = 60 * time.Second
+
 // add calls CNI ADD and returns the pod's addresses.
 func (p *pod) add(ctx context.Context) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, pluginTime)
+	defer cancel()
 	conf, err := p.cniConfig()
 	if err != nil {
 		return nil, err
@@ -62,8 +68,10 @@ func (p *pod) add(ctx context.Context) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// del calls CNI DEL.
-func (p *pod) del(ctx context.Context) error {
+// del calls CNI DEL, whoever asked for it: what is half done would be in the way.
+func (p *pod) del() error {
+	ctx, cancel := context.WithTimeout(context.Background(), pluginTime)
+	defer cancel()
 	conf, err := p.cniConfig()
 	if err != nil {
 		return err
@@ -153,7 +161,11 @@ func (e *nodeExec) ExecPlugin(ctx context.Context, path string, stdin []byte, en
 	if err := e.node.ns.start(cmd); err != nil {
 		return nil, err
 	}
-	if err := cmd.Wait(); err != nil {
+	err := cmd.Wait()
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, fmt.Errorf("killed, because it did not end within %v: the agent of %s may hang, see `calico lab status`", pluginTime, e.node.name)
+	}
+	if err != nil {
 		return nil, pluginError(err, stdout.Bytes(), stderr.String())
 	}
 	return stdout.Bytes(), nil

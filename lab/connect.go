@@ -101,7 +101,8 @@ func earlier(a, b time.Time) time.Time {
 
 // dialError drops the addresses that package net adds, and says what a time-out means.
 func dialError(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	var out net.Error
+	if errors.As(err, &out) && out.Timeout() {
 		return errors.New("no answer")
 	}
 	var sys *os.SyscallError

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 )
@@ -31,7 +32,15 @@ func Demo(ctx context.Context, name string, o Options, out io.Writer) (err error
 	began := time.Now()
 	d := &demo{out: out, options: o}
 	d.say("A cluster of %d nodes, encapsulation %s, pods from %v.", o.Nodes, o.Encap, o.Pool)
-	if err := Up(ctx, name, o, indented{out}, nil); err != nil {
+	// A lab of whose demo only a killed process knew would stay for good.
+	lifeline, held, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	err = Up(ctx, name, o, indented{out}, lifeline)
+	lifeline.Close()
+	if err != nil {
 		return err
 	}
 	defer func() {

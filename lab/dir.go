@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -8,12 +9,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Dir is the directory of one lab: lab.sock (control), etcd.sock, etcd/ (its data) and
-// the logs. A lab lives as long as its directory is locked.
+// the logs. A lab lives as long as its directory is locked. A directory that holds
+// something, but not lab.log, is somebody else's: it is left alone.
 type Dir string
 
 var labName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$`)
@@ -71,20 +74,28 @@ func (d Dir) lock() (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(string(d)), 0o755); err != nil {
 		return nil, err
 	}
-	for {
+	for try := 1; ; try++ {
 		if err := os.Mkdir(string(d), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}
 		f, err := d.lockExisting()
-		if errors.Is(err, os.ErrNotExist) {
-			continue // removed by a `down` at this very moment
+		switch {
+		case errors.Is(err, os.ErrNotExist): // removed by a `down` at this very moment
+		case errors.Is(err, errRunning) && try < 20: // or a client looks whether a lab lives
+			time.Sleep(5 * time.Millisecond)
+		case err != nil:
+			return nil, err
+		default:
+			return f, f.Chmod(0o700) // it may have been there: the sockets in it are root's
 		}
-		return f, err
 	}
 }
 
 // lockExisting locks the directory if it is there; os.ErrNotExist if not.
 func (d Dir) lockExisting() (*os.File, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(string(d))
 	if err != nil {
 		return nil, err
@@ -108,23 +119,51 @@ func (d Dir) lockExisting() (*os.File, error) {
 	return f, nil
 }
 
-// clear removes what a dead lab left in the directory.
+// check refuses a directory that is not a lab's; that there is none is no error.
+func (d Dir) check() error {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 && !d.hasLog() {
+		return fmt.Errorf("%s is not the directory of a lab: it has no lab.log; move it away, or set CALICO_LAB_DIR to another place", d)
+	}
+	return nil
+}
+
+func (d Dir) hasLog() bool {
+	info, err := os.Lstat(d.log())
+	return err == nil && info.Mode().IsRegular()
+}
+
+// clear removes what a dead lab left in the directory, the log last: by it the rest is
+// known to be a lab's.
 func (d Dir) clear() error {
 	entries, err := os.ReadDir(string(d))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(string(d), e.Name())); err != nil {
+		path := filepath.Join(string(d), e.Name())
+		if path == d.log() {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.RemoveAll(d.log())
 }
 
 // remove removes the directory, and the one above if nothing else is in it.
 func (d Dir) remove() error {
-	if err := os.RemoveAll(string(d)); err != nil {
+	if err := d.clear(); err != nil {
+		return err
+	}
+	if err := os.Remove(string(d)); err != nil {
 		return err
 	}
 	if os.Getenv("CALICO_LAB_DIR") == "" {
@@ -144,7 +183,7 @@ func Labs() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() && labName.MatchString(e.Name()) {
+		if e.IsDir() && labName.MatchString(e.Name()) && Dir(filepath.Join(Base(), e.Name())).hasLog() {
 			names = append(names, e.Name())
 		}
 	}
@@ -152,12 +191,35 @@ func Labs() ([]string, error) {
 	return names, nil
 }
 
-// lastLines returns the last n lines of a log.
-func lastLines(file string, n int) string {
+// lastWords returns the line of a log that says why the program ended: where it panicked,
+// else the last of its own.
+func lastWords(file string) string {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return ""
+		return err.Error()
 	}
-	lines := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	last := "it printed nothing"
+	for line := range strings.Lines(string(b)) {
+		line = plain(strings.TrimSpace(line))
+		if line == "" || strings.HasPrefix(line, agentEnded) {
+			continue
+		}
+		what, panicked := strings.CutPrefix(line, "panic: ")
+		if !panicked || !strings.Contains(last, what) { // etcd says more before it panics
+			last = line
+		}
+		if panicked {
+			break
+		}
+	}
+	return last
+}
+
+// plain is a line of etcd's log, which is JSON, as text; others as they are.
+func plain(line string) string {
+	var entry struct{ Msg, Error string }
+	if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg == "" {
+		return line
+	}
+	return strings.TrimSuffix(entry.Msg+": "+entry.Error, ": ")
 }

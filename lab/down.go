@@ -26,10 +26,14 @@ func Down(ctx context.Context, name string, out io.Writer) error {
 		fmt.Fprintf(out, "lab %q is not up\n", name)
 		return nil
 	case errors.Is(err, errRunning):
-		if lock, err = dir.end(ctx); err != nil {
+		lock, err = dir.end(ctx)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // an `up` that failed may be quicker
 			return err
 		}
 		fmt.Fprintf(out, "lab %q is down\n", name)
+		if lock == nil {
+			return nil
+		}
 	case err != nil:
 		return err
 	default:

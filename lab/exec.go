@@ -27,12 +27,11 @@ func (s *Supervisor) exec(c *call, r ExecRequest) (any, error) {
 	}
 	cmd := at.command(r.Command)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.files[0], c.files[1], c.files[2]
-	wait, err := at.ns.run(cmd)
-	if err != nil {
+	if err := at.ns.start(cmd); err != nil {
 		return nil, startError(r.Command[0], err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- wait() }()
+	go func() { ended <- cmd.Wait() }()
 	select {
 	case err = <-ended:
 	case <-c.ctx.Done():

@@ -2,12 +2,17 @@ package lab_test
 
 import (
 	"bufio"
+	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/lab/labtest"
 )
@@ -42,6 +47,73 @@ func TestDemoInterrupted(t *testing.T) {
 	}
 }
 
+// A demo that nobody can take down any more takes its lab with it.
+func TestDemoKilled(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		end  func(*exec.Cmd, io.Closer)
+	}{
+		{"killed", func(cmd *exec.Cmd, _ io.Closer) { cmd.Process.Kill() }},
+		{"nobody listens", func(_ *exec.Cmd, out io.Closer) { out.Close() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			cmd := l.Command(t.Context(), "demo", "--nodes", "2")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for lines := bufio.NewScanner(out); lines.Scan(); {
+				if strings.Contains(lines.Text(), "busybox01 on node1") {
+					break
+				}
+			}
+			trace := l.Trace(t, "demo")
+			c.end(cmd, out)
+			cmd.Wait()
+			trace.Gone(t)
+		})
+	}
+}
+
+// An apply that waits for its standard input ends by Ctrl-C.
+func TestApplyInterrupted(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t)
+	l.Must(t, up("--nodes", "1")...)
+	for _, program := range []string{"calico-lab", "calicoctl"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, filepath.Join(l.Bin, program), "apply", "-f", "-")
+		cmd.Env = l.Environ()
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer write.Close()
+		defer read.Close()
+		write.WriteString("# nothing yet\n")
+		cmd.Stdin = read
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		await(t, program+" has read the pipe empty", func() bool {
+			n, err := unix.IoctlGetInt(int(read.Fd()), unix.TIOCINQ)
+			return err == nil && n == 0
+		})
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 1 {
+			t.Errorf("%s apply: exit code %d, want 1", program, code)
+		}
+	}
+}
+
 // apply names the node on which an object is not in force.
 func TestApplyNamesWhoLags(t *testing.T) {
 	t.Parallel()
@@ -55,7 +127,7 @@ func TestApplyNamesWhoLags(t *testing.T) {
 	if err := syscall.Kill(stopped, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	r := l.Run(t, "apply", "-f", file, "--timeout", "300ms")
+	r := l.Run(t, "apply", "-f", file, "--timeout", "3s") // ample for node1
 	if r.Code != 1 || !strings.Contains(r.Stderr, "node2") || strings.Contains(r.Stderr, "node1") {
 		t.Errorf("exit code %d, %q", r.Code, r.Stderr)
 	}

@@ -191,8 +191,10 @@ func TestRemovedPodIsGone(t *testing.T) {
 	l := labtest.New(t)
 	l.Must(t, "up", "--nodes", "1")
 	before := l.Trace(t, "lab").Namespaces
-	for range 10 {
-		l.Must(t, "run", "a", "--", "sleep", "1000")
+	for range 5 {
+		// Its processes die with it, orphans in groups and sessions of their own included.
+		l.Must(t, "run", "a", "--", "sh", "-c", "sleep 1000 & setsid sleep 1000 & exit 0")
+		l.Must(t, "exec", "a", "--", "sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &")
 		l.Must(t, "rm", "a")
 	}
 	await(t, "the namespaces of the pods are gone", func() bool {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/ctl"
 	"github.com/calicogo/calico/kubeconv"
 	"github.com/calicogo/calico/store"
 )
@@ -27,9 +28,9 @@ type Manifest struct {
 const InForce = 30 * time.Second
 
 // ReadManifest reads the file, or stdin if it is "-".
-func ReadManifest(file string, stdin io.Reader) (Manifest, error) {
+func ReadManifest(ctx context.Context, file string, stdin io.Reader) (Manifest, error) {
 	if file == "-" {
-		text, err := io.ReadAll(stdin)
+		text, err := ctl.ReadAll(ctx, stdin)
 		return Manifest{File: "standard input", Text: text}, err
 	}
 	text, err := os.ReadFile(file)

@@ -1,11 +1,15 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,8 +23,8 @@ type namespaces struct {
 	uts   *os.File
 	mount *os.File // nil for a pod: it shares the supervisor's
 
-	mu     sync.Mutex
-	groups map[int]bool // process groups that run started
+	mu   sync.RWMutex // excludes entering while they go
+	gone bool
 }
 
 // newNamespaces makes a network and a uts namespace, and a mount namespace if asked for,
@@ -38,7 +42,7 @@ func newNamespaces(hostname string, mount bool, setup func() error) (*namespaces
 		if err := n.open(mount); err != nil {
 			return err
 		}
-		if err := unix.Sethostname([]byte(hostname)); err != nil {
+		if err := unix.Sethostname(hostnameOf(hostname)); err != nil {
 			return fmt.Errorf("set host name %s: %w", hostname, err)
 		}
 		if err := netlink.LoopbackUp(); err != nil {
@@ -66,7 +70,15 @@ func (n *namespaces) open(mount bool) (err error) {
 	return err
 }
 
+// hostnameOf cuts a name to what Linux takes, as the kubelet does: 63 bytes.
+func hostnameOf(name string) []byte {
+	return []byte(strings.TrimRight(name[:min(len(name), 63)], "-."))
+}
+
 func (n *namespaces) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.gone = true
 	for _, f := range []*os.File{n.net, n.uts, n.mount} {
 		if f != nil {
 			f.Close()
@@ -80,7 +92,10 @@ func (n *namespaces) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Get
 // do runs f inside, in a thread of its own.
 func (n *namespaces) do(f func() error) error {
 	return netlink.Thread(func() error {
-		if err := n.enter(); err != nil {
+		n.mu.RLock()
+		err := n.enter()
+		n.mu.RUnlock()
+		if err != nil {
 			return err
 		}
 		return f()
@@ -88,40 +103,68 @@ func (n *namespaces) do(f func() error) error {
 }
 
 // start starts the command inside.
-func (n *namespaces) start(cmd *exec.Cmd) error { return n.do(cmd.Start) }
+func (n *namespaces) start(cmd *exec.Cmd) error {
+	return netlink.Thread(func() error {
+		n.mu.RLock() // until there is a process that kill finds
+		defer n.mu.RUnlock()
+		if err := n.enter(); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
+}
 
-// run starts the command, which must be set to lead a process group, and returns the
-// function that waits for it.
-func (n *namespaces) run(cmd *exec.Cmd) (wait func() error, err error) {
+// kill lets nothing enter any more and kills every process in the network namespace,
+// whoever started it.
+func (n *namespaces) kill() error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err := n.start(cmd); err != nil {
+	n.gone = true
+	n.mu.Unlock()
+	own, err := n.net.Stat()
+	if err != nil {
+		return err
+	}
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		pids, err := processesIn(own)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("processes %v do not die", pids)
+		}
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+// processesIn returns the processes, but this one, whose network namespace that is. Those
+// that have ended are in none.
+func processesIn(ns os.FileInfo) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
 		return nil, err
 	}
-	pid := cmd.Process.Pid
-	if n.groups == nil {
-		n.groups = map[int]bool{}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if info, err := os.Stat("/proc/" + e.Name() + "/ns/net"); err == nil && os.SameFile(info, ns) {
+			pids = append(pids, pid)
+		}
 	}
-	n.groups[pid] = true
-	return func() error {
-		err := cmd.Wait()
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		delete(n.groups, pid)
-		return err
-	}, nil
+	return pids, nil
 }
 
-// kill kills what run started and what has not ended.
-func (n *namespaces) kill() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for group := range n.groups {
-		unix.Kill(-group, unix.SIGKILL)
-	}
-}
+var errGone = errors.New("it is being removed")
 
+// enter moves the calling thread inside. The caller holds mu.
 func (n *namespaces) enter() error {
+	if n.gone {
+		return errGone
+	}
 	if n.mount != nil {
 		// A thread that shares its root and working directory may not change mounts.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {

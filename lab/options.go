@@ -72,7 +72,19 @@ func checkPool(flag string, p netip.Prefix, v4 bool) error {
 	case p != p.Masked():
 		return fmt.Errorf("%s %v has bits beyond its length: did you mean %v?", flag, p, p.Masked())
 	}
+	for _, r := range notForPods {
+		if r.Overlaps(p) {
+			return fmt.Errorf("%s %v: pods can have no address of %v", flag, p, r)
+		}
+	}
 	return nil
+}
+
+// notForPods are this host, loopback, link-local, multicast and reserved (RFC 6890, RFC 4291).
+var notForPods = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/8"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
 }
 
 func encode(v any) string {

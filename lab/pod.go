@@ -34,7 +34,7 @@ type pod struct {
 	container string // CNI container ID
 	ns        *namespaces
 	listener  *listener
-	addrs     []netip.Addr // guarded by Supervisor.mu; none until the pod is made
+	addrs     []netip.Addr // guarded by Supervisor.mu; none unless the pod is up
 
 	busy sync.Mutex // locked while CNI is at work on the pod
 	gone bool       // guarded by busy
@@ -125,7 +125,7 @@ func (s *Supervisor) fill(ctx context.Context, p *pod, r RunRequest) (err error)
 
 // reached waits until the pod's listener answers its node on every address.
 func (p *pod) reached(ctx context.Context, addrs []netip.Addr) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for _, a := range addrs {
 		for {
@@ -152,11 +152,10 @@ func (s *Supervisor) startCommand(p *pod, args []string) error {
 	at := place{p.name.Name, p.ns, p.node}
 	cmd := at.command(args)
 	cmd.Stdout, cmd.Stderr = log, log
-	wait, err := at.ns.run(cmd)
-	if err != nil {
+	if err := at.ns.start(cmd); err != nil {
 		return startError(args[0], err)
 	}
-	go wait()
+	go cmd.Wait()
 	return nil
 }
 
@@ -179,11 +178,14 @@ func (s *Supervisor) remove(c *call, name PodName) (any, error) {
 // discard undoes what there is of a pod. If CNI fails the pod stays in the books, so
 // that it can be tried again.
 func (s *Supervisor) discard(p *pod) error {
+	s.mu.Lock()
+	p.addrs = nil
+	s.mu.Unlock()
 	if p.ns != nil {
-		p.ns.kill()
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if err := p.del(ctx); err != nil {
+		if err := p.ns.kill(); err != nil {
+			return fmt.Errorf("remove %v from %s: %w", p.name, p.node.name, err)
+		}
+		if err := p.del(); err != nil {
 			return fmt.Errorf("remove %v from %s: %w", p.name, p.node.name, err)
 		}
 		p.listener.close()
@@ -196,7 +198,7 @@ func (s *Supervisor) discard(p *pod) error {
 	return nil
 }
 
-// podNamed returns a pod that is made.
+// podNamed returns a pod that is up.
 func (s *Supervisor) podNamed(name, defaultNamespace string) (*pod, error) {
 	key, err := ParsePodName(name, defaultNamespace)
 	if err != nil {
@@ -205,8 +207,11 @@ func (s *Supervisor) podNamed(name, defaultNamespace string) (*pod, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, ok := s.pods[key]
-	if !ok || len(p.addrs) == 0 {
+	if !ok {
 		return nil, noPod(key)
+	}
+	if len(p.addrs) == 0 {
+		return nil, fmt.Errorf("pod %v is not up: it is being made or removed; `calico lab rm` tries again", key)
 	}
 	return p, nil
 }
@@ -222,7 +227,7 @@ func (p *pod) status() PodStatus {
 // target gives the addresses that a user means: those of a pod, a node, or one address.
 func (s *Supervisor) target(to, defaultNamespace string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(to); err == nil {
-		return []netip.Addr{a}, nil
+		return []netip.Addr{a.Unmap()}, nil
 	}
 	at, err := s.place(to, defaultNamespace)
 	if err != nil {

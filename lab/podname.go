@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // PodName names a pod.
@@ -22,6 +24,9 @@ func ParsePodName(s, defaultNamespace string) (PodName, error) {
 	if !dnsLabel.MatchString(ns) {
 		return PodName{}, fmt.Errorf("namespace %q: want at most 63 of a-z, 0-9 and -, and a letter or digit at both ends", ns)
 	}
+	if len(name) > 253 { // RFC 1123, as Kubernetes reads it
+		return PodName{}, fmt.Errorf("pod %q: is %d bytes long, and can have 253", s, len(name))
+	}
 	for part := range strings.SplitSeq(name, ".") {
 		if !dnsLabel.MatchString(part) {
 			return PodName{}, fmt.Errorf("pod %q: want a-z, 0-9, - and ., and a letter or digit at both ends", s)
@@ -37,6 +42,9 @@ func ParseLabels(pairs []string) (map[string]string, error) {
 		k, v, ok := strings.Cut(p, "=")
 		if !ok || k == "" {
 			return nil, fmt.Errorf("label %q: want key=value", p)
+		}
+		if bad := append(validation.IsQualifiedName(k), validation.IsValidLabelValue(v)...); len(bad) > 0 {
+			return nil, fmt.Errorf("label %q: %s", p, bad[0])
 		}
 		labels[k] = v
 	}

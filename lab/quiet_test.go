@@ -161,7 +161,6 @@ func TestReconcileWritesOnlyWhatDiffers(t *testing.T) {
 // repair deletes a route on the device and waits until the agent has put it back.
 func repair(t *testing.T, h *netlink.Handle, device string) {
 	t.Helper()
-	t.Helper()
 	link, err := h.LinkByName(device)
 	if err != nil {
 		t.Fatal(err)

@@ -45,9 +45,7 @@ func (s *Supervisor) status(c *call, _ struct{}) (any, error) {
 	count := map[string]int{}
 	for _, p := range s.pods {
 		count[p.node.name]++
-		if len(p.addrs) > 0 {
-			st.Pods = append(st.Pods, p.status())
-		}
+		st.Pods = append(st.Pods, p.status())
 	}
 	for i := range st.Nodes {
 		st.Nodes[i].Pods = count[st.Nodes[i].Name]
@@ -111,6 +109,9 @@ func yesNo(b bool) string {
 }
 
 func joined(addrs []netip.Addr) string {
+	if len(addrs) == 0 {
+		return "-" // of a pod that is not up
+	}
 	var s []string
 	for _, a := range addrs {
 		s = append(s, a.String())

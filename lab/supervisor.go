@@ -46,6 +46,9 @@ func Supervise(arg string, start StartDatastore) error {
 	if err != nil {
 		return err
 	}
+	if os.Getppid() != 1 { // anywhere else it would make its bridge in the user's namespace
+		return errors.New("this command is internal to calico lab: it must be a child of pid 1")
+	}
 	unix.CloseOnExec(progressFD)
 	unix.CloseOnExec(lockFD) // held while this process lives
 	up := &progress{os.NewFile(progressFD, "progress")}

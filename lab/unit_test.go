@@ -25,6 +25,8 @@ func TestParsePodName(t *testing.T) {
 		{"a..b", PodName{}, false},
 		{"-a", PodName{}, false},
 		{strings.Repeat("a", 64), PodName{}, false},
+		{strings.Repeat("a.", 126) + "a", PodName{"ns", strings.Repeat("a.", 126) + "a"}, true},
+		{strings.Repeat("a.", 127) + "a", PodName{}, false},
 	} {
 		got, err := ParsePodName(c.in, "ns")
 		if got != c.want || (err == nil) != c.ok {

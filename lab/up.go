@@ -77,7 +77,7 @@ func start(ctx context.Context, b boot, lock, lifeline *os.File, out io.Writer) 
 	}
 	if err := follow(ctx, progress, out); err != nil {
 		if errors.Is(err, errHungUp) {
-			err = fmt.Errorf("the lab ended before it was ready:\n%s", lastLines(b.Dir.log(), 8))
+			err = fmt.Errorf("the lab ended before it was ready: %s", lastWords(b.Dir.log()))
 		}
 		cmd.Process.Kill()
 		cmd.Wait()

@@ -18,10 +18,14 @@ var version = "v0.1.0-dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // who asks twice wants it at once
+	// `calico lab demo | head` must not leave its lab up.
+	ctx, _ = signal.NotifyContext(ctx, syscall.SIGPIPE)
 	err := run(ctx, os.Args[1:])
 	stop()
 	var exit *lab.ExitError
-	if err != nil && !(errors.As(err, &exit) && exit.Msg == "") {
+	silent := errors.As(err, &exit) && exit.Msg == "" || errors.Is(err, syscall.EPIPE)
+	if err != nil && !silent {
 		fmt.Fprintln(os.Stderr, "calico lab:", err)
 	}
 	os.Exit(lab.ExitCode(err))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -93,10 +94,25 @@ func envCommand(f *flags) *cobra.Command {
 		Short: "Print the variables by which calicoctl finds the lab's datastore",
 		Args:  usage(cobra.NoArgs),
 		RunE: client(f, func(c *cobra.Command, l *lab.Client, _ []string) error {
-			fmt.Fprintln(c.OutOrStdout(), "export", strings.Join(l.Dir().Environ(), " "))
+			line := "export"
+			for _, v := range l.Dir().Environ() {
+				name, value, _ := strings.Cut(v, "=")
+				line += " " + name + "=" + shellWord(value)
+			}
+			fmt.Fprintln(c.OutOrStdout(), line)
 			return nil
 		}),
 	}
+}
+
+var plainWord = regexp.MustCompile(`^[-A-Za-z0-9_@%+=:,./]+$`)
+
+// shellWord quotes s if a shell would read anything into it.
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func killCommand(f *flags) *cobra.Command {
@@ -129,7 +145,7 @@ func fileCommand(f *flags, name, short string, do func(*lab.Client, context.Cont
 			if file == "" {
 				return usageError(fmt.Errorf("usage: %s", c.UseLine()))
 			}
-			m, err := lab.ReadManifest(file, os.Stdin)
+			m, err := lab.ReadManifest(c.Context(), file, os.Stdin)
 			if err != nil {
 				return err
 			}
