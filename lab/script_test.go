@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -29,6 +30,7 @@ import (
 //	pods run|rm N           makes or removes pods p1 … pN, several at a time; the
 //	                        addresses of those made must be unique
 //	clean NODE...           nothing of a pod is left on the nodes
+//	addr VAR POD            VAR becomes the pod's IPv4 address, VAR6 its IPv6 address
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -73,12 +75,13 @@ func runScript(t *testing.T, file string) {
 func commands(l *labtest.Lab) map[string]script.Cmd {
 	cmds := scripttest.DefaultCmds()
 	for _, verb := range []string{
-		"up", "down", "run", "rm", "exec", "ping", "connect", "apply", "delete", "routes", "status", "env", "capture", "kill",
+		"up", "down", "run", "rm", "exec", "ping", "connect", "apply", "delete", "routes", "status", "env", "kill",
 	} {
 		cmds[verb] = labCommand(verb, func(s *script.State, args []string) *exec.Cmd {
 			return l.Command(s.Context(), append([]string{verb}, args...)...)
 		})
 	}
+	cmds["capture"] = captureCommand(l)
 	cmds["calicoctl"] = labCommand("calicoctl", func(s *script.State, args []string) *exec.Cmd {
 		cmd := exec.CommandContext(s.Context(), filepath.Join(l.Bin, "calicoctl"), args...)
 		cmd.Env = append(l.Environ(), "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS=unix://"+l.Base+"/lab/etcd.sock")
@@ -86,6 +89,7 @@ func commands(l *labtest.Lab) map[string]script.Cmd {
 	})
 	cmds["code"] = simple("code", "N COMMAND ARGS...", func(s *script.State, args []string) (string, error) { return code(l, s, args) })
 	cmds["pods"] = simple("pods", "run|rm N", func(s *script.State, args []string) (string, error) { return pods(l, s, args) })
+	cmds["addr"] = simple("addr", "VAR POD", func(s *script.State, args []string) (string, error) { return "", addr(l, s, args) })
 	cmds["clean"] = simple("clean", "NODE...", func(s *script.State, args []string) (string, error) { return "", clean(l, s, args) })
 	return cmds
 }
@@ -104,6 +108,29 @@ func labCommand(name string, make func(*script.State, []string) *exec.Cmd) scrip
 		return func(*script.State) (string, string, error) {
 			err := cmd.Wait()
 			return stdout.String(), stderr.String(), err
+		}, nil
+	})
+}
+
+// captureCommand is the script command capture, which returns when it listens.
+func captureCommand(l *labtest.Lab) script.Cmd {
+	usage := script.CmdUsage{Summary: "run capture", Args: "[args...]", Async: true}
+	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {
+		var stderr strings.Builder
+		cmd := l.Command(s.Context(), append([]string{"capture"}, args...)...)
+		cmd.Stderr = &stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return nil, err
+		}
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		lines := bufio.NewReader(out)
+		_, listening := lines.ReadString('\n')
+		return func(*script.State) (string, string, error) {
+			rest, err := io.ReadAll(lines)
+			return string(rest), stderr.String(), errors.Join(listening, err, cmd.Wait())
 		}, nil
 	})
 }
@@ -162,6 +189,26 @@ func pods(l *labtest.Lab, s *script.State, args []string) (string, error) {
 		return "", err
 	}
 	return strings.Join(out, ""), unique(out)
+}
+
+// addr takes the addresses of a pod from `calico lab status`.
+func addr(l *labtest.Lab, s *script.State, args []string) error {
+	if len(args) != 2 {
+		return script.ErrUsage
+	}
+	out, err := l.Command(s.Context(), "status").Output()
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "default/"+args[1] {
+			continue
+		}
+		v4, v6, _ := strings.Cut(f[2], ",")
+		return errors.Join(s.Setenv(args[0], v4), s.Setenv(args[0]+"6", v6))
+	}
+	return fmt.Errorf("no pod default/%s", args[1])
 }
 
 // unique checks that no two lines of `run` have the same addresses.
