@@ -22,16 +22,20 @@ func TestNothingPassesMeanwhile(t *testing.T) {
 		t.Fatalf("%d of 400 packets pass where policy allows them: the test would say nothing", n)
 	}
 	r.change(r.deny(0))
-	stop, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- r.run(stop) }()
-	for r.d.Stats().Replacements < 40 && !t.Failed() {
+	done := make(chan error, 1)
+	go func() { done <- r.run(40) }()
+	for {
 		if n := r.passed(); n != 0 {
 			t.Errorf("%d denied packets passed", n)
 		}
-	}
-	close(stop)
-	if err := <-done; err != nil {
-		t.Fatal(err)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
 	}
 }
 
@@ -87,10 +91,10 @@ func (r *restless) deny(n int) *dataplane.Delta {
 	return d
 }
 
-// run changes one thing after another.
-func (r *restless) run(stop chan struct{}) error {
+// run changes one thing after another, until so many tables have been replaced.
+func (r *restless) run(replacements int) error {
 	wide := netsOf("192.168.0.0/16", "fd00::/16")
-	for {
+	for r.d.Stats().Replacements < replacements {
 		d := dataplane.NewDelta()
 		switch n := r.g.IntN(6); n {
 		case 0:
@@ -120,12 +124,8 @@ func (r *restless) run(stop chan struct{}) error {
 		if err := r.d.Sync(context.Background()); err != nil {
 			return err
 		}
-		select {
-		case <-stop:
-			return nil
-		default:
-		}
 	}
+	return nil
 }
 
 // passed sends 400 packets and returns how many were forwarded.
