@@ -227,7 +227,7 @@ func TestFamilyOfNoAddress(t *testing.T) {
 
 // Many networks of which none contains another, and one that contains them all.
 func TestManyNetworks(t *testing.T) {
-	const n = 30000
+	const n = 20000
 	s := dataplane.NewState()
 	prof := dataplane.PolicyID{Kind: "Profile", Name: "p"}
 	s.Endpoints["cali0"] = &dataplane.Endpoint{
@@ -268,5 +268,27 @@ func TestManyNetworks(t *testing.T) {
 	}
 	if add, remove := step(&dataplane.SetDelta{Remove: all}); add != n || remove != 1 {
 		t.Errorf("without it: %d added, %d removed", add, remove)
+	}
+}
+
+// A rule that becomes several logs once, whichever of them fit.
+func TestLogsOnce(t *testing.T) {
+	s := dataplane.NewState()
+	prof := dataplane.PolicyID{Kind: "Profile", Name: "p"}
+	a := difftest.PodAddr(0, dataplane.IPv4)
+	s.Endpoints["cali0"] = &dataplane.Endpoint{Interface: "cali0", Addrs: []netip.Addr{a}, Profiles: []dataplane.PolicyID{prof}}
+	s.Policies[prof] = &dataplane.Policy{ID: prof, Ingress: []dataplane.Rule{{
+		Action: dataplane.Log,
+		Dst:    dataplane.Peer{Ports: []dataplane.PortRange{{Min: 80, Max: 80}}, PortSets: []dataplane.SetID{"p:a", "p:b"}},
+	}}}
+	s.Sets["p:b"] = dataplane.Members{{Prefix: netip.PrefixFrom(a, 32), Protocol: dataplane.TCP, Port: 80}: {}}
+	s.Sets["p:a"] = s.Sets["p:b"]
+	prog, err := filter.Compile(s, dataplane.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := dataplane.Packet{In: "eth0", Out: "cali0", Src: netip.MustParseAddr("8.8.8.8"), Dst: a, Protocol: dataplane.TCP, SrcPort: 9, DstPort: 80}
+	if got := prog.Trace(p).Logs; len(got) != 1 {
+		t.Errorf("logged %d times, want once", len(got))
 	}
 }

@@ -143,9 +143,6 @@ func (c *context) addr(x *dataplane.Peer, f Field) ([]Match, bool) {
 		}
 	}
 	if in := c.nets(x.NotNets); len(in) > 0 {
-		if in[0].Prefix.Bits() == 0 {
-			return nil, false
-		}
 		out = append(out, Match{Field: f, Not: true, Value: c.netsValue(in)})
 	}
 	for _, id := range x.Sets {

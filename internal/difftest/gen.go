@@ -362,15 +362,18 @@ func (g *Gen) Member(id dataplane.SetID) dataplane.Member {
 	if id[0] != 'p' || id == dataplane.SetAllPools {
 		return dataplane.Member{Prefix: g.Net()}
 	}
-	a := g.addr(Of(g, dataplane.Families[:]...))
+	a := PodAddr(g.IntN(Pods), Of(g, dataplane.Families[:]...)) // few, or no packet would fit
+	if g.odds(4) {
+		a = g.addr(dataplane.FamilyOf(a))
+	}
 	return dataplane.Member{
 		Prefix: netip.PrefixFrom(a, a.BitLen()), Port: Of(g, ports...),
-		Protocol: Of(g, dataplane.TCP, dataplane.UDP, dataplane.SCTP, dataplane.UDPLite),
+		Protocol: Of(g, dataplane.TCP, dataplane.TCP, dataplane.UDP, dataplane.UDP, dataplane.SCTP, dataplane.UDPLite),
 	}
 }
 
 func (g *Gen) nets() dataplane.Members    { return g.members("s:a", 6) }
-func (g *Gen) triples() dataplane.Members { return g.members("p:http", 30) }
+func (g *Gen) triples() dataplane.Members { return g.members("p:http", 200) }
 
 func (g *Gen) members(id dataplane.SetID, n int) dataplane.Members {
 	m := dataplane.Members{}
