@@ -199,6 +199,18 @@ func TestDrift(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"a map element leads elsewhere": func(c *nftables.Conn) {
+			s := enc.vmap("cali-to-wl-dispatch")
+			s.Table = table
+			x := jump("cali1", "cali-tw-cali1")
+			if err := c.SetDeleteElements(s, []nftables.SetElement{x}); err != nil {
+				t.Fatal(err)
+			}
+			x.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: "cali-tw-cali1"}
+			if err := c.SetAddElements(s, []nftables.SetElement{x}); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"the policy of a base chain changes": func(c *nftables.Conn) {
 			drop := nftables.ChainPolicyDrop
 			x := chain("cali-FORWARD")

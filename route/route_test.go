@@ -149,6 +149,9 @@ func (x *host) print(r vnl.Route) string {
 	if r.Priority != 0 && !(r.Family == unix.AF_INET6 && r.Priority == 1024) {
 		s += fmt.Sprintf(" metric %d", r.Priority)
 	}
+	if r.MTU != 0 {
+		s += fmt.Sprintf(" mtu %d", r.MTU)
+	}
 	return s
 }
 
@@ -285,6 +288,9 @@ func TestDriftIsRepaired(t *testing.T) {
 		},
 		"a route goes elsewhere": func() {
 			must(t, x.h.RouteReplace(&vnl.Route{Dst: netlink.IPNet(pfx("10.65.1.2/32")), LinkIndex: cali2, Scope: vnl.SCOPE_LINK}))
+		},
+		"a route has an MTU": func() {
+			must(t, x.h.RouteReplace(&vnl.Route{Dst: netlink.IPNet(pfx("10.65.1.2/32")), LinkIndex: x.get("cali1").Attrs().Index, Scope: vnl.SCOPE_LINK, Protocol: 3, MTU: 1000}))
 		},
 		"a direct route goes elsewhere": func() {
 			must(t, x.h.RouteReplace(&vnl.Route{Dst: netlink.IPNet(pfx("10.65.3.0/26")), LinkIndex: cali2, Gw: netlink.IP(adr("10.0.0.2")), Protocol: 80, Flags: unix.RTNH_F_ONLINK}))

@@ -418,6 +418,29 @@ func TestChangesInPlace(t *testing.T) {
 	x.quiet()
 }
 
+// What cannot be changed in place makes the device anew, and the kernel drops its entries:
+// they are back after the same sync.
+func TestChangeOfVNI(t *testing.T) {
+	x := single(t)
+	x.knows(&node{n: 2})
+	x.sync()
+	want := x.state()
+	vni := func(n int) {
+		d := dataplane.NewDelta()
+		tun := x.tunnel(dataplane.IPv4)
+		tun.VNI += n
+		d.Tunnels[dataplane.DeviceVXLAN] = tun
+		x.d.Update(d)
+		x.sync()
+	}
+	vni(1)
+	vni(0)
+	if got := x.state(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	x.quiet()
+}
+
 // The underlay's device goes, and the tunnel with it; it comes back elsewhere.
 func TestUnderlayMoves(t *testing.T) {
 	x := single(t)
