@@ -112,13 +112,13 @@ func (r *restless) run(replacements int) error {
 				sd = &dataplane.SetDelta{Remove: sd.Add}
 			}
 			d.Sets[Of[dataplane.SetID](r.g, "s:a", "s:b")] = sd
-		default: // most often, for it is quick
-			d = r.deny(r.g.IntN(3))
-		case 4:
+		case 3:
 			d.Endpoints[Iface(r.g.IntN(Pods))] = nil
-		case 5:
+		case 4:
 			i := r.g.IntN(Pods)
 			d.Endpoints[Iface(i)] = restlessEndpoint(i)
+		default: // most often, for it is quick
+			d = r.deny(r.g.IntN(3))
 		}
 		r.d.Update(d)
 		if err := r.d.Sync(context.Background()); err != nil {
