@@ -178,7 +178,11 @@ func (a *agent) ready(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready%s; its last line: %s", a.node.name, last.problems(), lastWords(a.log.Name()))
+			why := last.problems()
+			if why == "" {
+				why = ": " + lastWords(a.log.Name())
+			}
+			return fmt.Errorf("%s is not ready%s", a.node.name, why)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -37,6 +37,7 @@ func TestBadInput(t *testing.T) {
 		{"up --pool 239.0.0.0/8 --name x", 2, "no address of 224.0.0.0/3"},
 		{"up --pool6 ::/0 --name x", 2, "no address of ::/8"},
 		{"up --pool6 fe80::/64 --name x", 2, "no address of fe80::/10"},
+		{"up --pool 10.0.0.0/30 --block-size 30 --nodes 5 --name x", 2, "fewer addresses than --nodes 5 need"},
 		{"up --name Lab", 2, `lab name "Lab"`},
 		{"up here", 2, "usage: calico lab up"},
 		{"nosuch", 2, `unknown command "nosuch"`},

@@ -45,6 +45,9 @@ func (o Options) Validate() error {
 	if o.Pool.Bits() > o.BlockSize {
 		return fmt.Errorf("--pool %v is smaller than one block of --block-size %d", o.Pool, o.BlockSize)
 	}
+	if o.Encap == "vxlan" && o.Nodes > 1<<(32-o.Pool.Bits()) {
+		return fmt.Errorf("--pool %v has fewer addresses than --nodes %d need for their tunnels", o.Pool, o.Nodes)
+	}
 	if !o.Pool6.IsValid() {
 		return nil
 	}

@@ -3,6 +3,8 @@ package lab
 import (
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -98,6 +100,38 @@ func TestRouteLine(t *testing.T) {
 	} {
 		if got := routeLine(c.route, names); got != c.want {
 			t.Errorf("got  %q\nwant %q", got, c.want)
+		}
+	}
+}
+
+// Of a log the line that says why counts, not what follows it.
+func TestLastWords(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "log")
+	for _, c := range []struct{ log, want string }{
+		{"", "it printed nothing"},
+		{"calico: a\n\n", "calico: a"},
+		{"calico: a\n" + agentEnded + " exit status 1\n", "calico: a"},
+		{"a\npanic: b\n\ngoroutine 1 [running]:\nmain.main()\n", "panic: b"},
+		{`{"level":"fatal","msg":"no","error":"disk full"}` + "\npanic: no\n\ngoroutine 1\n", "no: disk full"},
+		{`{"level":"info","msg":"yes"}`, "yes"},
+	} {
+		if err := os.WriteFile(file, []byte(c.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastWords(file); got != c.want {
+			t.Errorf("of %q: %q, want %q", c.log, got, c.want)
+		}
+	}
+}
+
+func TestHostname(t *testing.T) {
+	for name, want := range map[string]string{
+		"a":                             "a",
+		strings.Repeat("a", 63) + ".b":  strings.Repeat("a", 63),
+		strings.Repeat("a", 62) + ".bc": strings.Repeat("a", 62),
+	} {
+		if got := string(hostnameOf(name)); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
 }

@@ -19,10 +19,15 @@ type flags struct {
 func rootCommand() *cobra.Command {
 	f := &flags{}
 	root := &cobra.Command{
-		Use:           "lab",
-		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "calico lab"},
-		Short:         "A virtual cluster on this machine",
-		Long:          "A virtual cluster on this machine: every node a namespace that runs the real agent.\nA pod is written [NAMESPACE/]POD; nodes are node1, node2, …",
+		Use:         "lab",
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "calico lab"},
+		Short:       "A virtual cluster on this machine",
+		Long: `A virtual cluster on this machine: every node a namespace that runs the real agent.
+A pod is written [NAMESPACE/]POD; nodes are node1, node2, …
+
+Exit code 0: done; 1: failed, or nothing answered; 2: wrong usage; exec has that of its
+command. A lab's data and logs are in a directory of its own below $CALICO_LAB_DIR
+(/var/lib/calico-lab if unset), until it is taken down.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
