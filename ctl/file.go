@@ -181,6 +181,8 @@ func (f files) readDir(dir string) ([]text, error) {
 func readError(name string, err error) error {
 	var path *fs.PathError
 	switch {
+	case name == "-":
+		return fmt.Errorf("standard input: cannot be read: %w", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("no file %s", name)
 	case errors.As(err, &path):

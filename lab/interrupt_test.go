@@ -98,7 +98,8 @@ func TestApplyInterrupted(t *testing.T) {
 		defer write.Close()
 		defer read.Close()
 		write.WriteString("# nothing yet\n")
-		cmd.Stdin = read
+		var stderr strings.Builder
+		cmd.Stdin, cmd.Stderr = read, &stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -108,8 +109,8 @@ func TestApplyInterrupted(t *testing.T) {
 		})
 		cmd.Process.Signal(os.Interrupt)
 		cmd.Wait()
-		if code := cmd.ProcessState.ExitCode(); code != 1 {
-			t.Errorf("%s apply: exit code %d, want 1", program, code)
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.HasSuffix(stderr.String(), "interrupted\n") {
+			t.Errorf("%s apply: exit code %d, want 1; printed %q", program, code, stderr.String())
 		}
 	}
 }
