@@ -31,13 +31,13 @@ unit: ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /lab$$ -e /internal/difftest$$ -e /internal/archtest$$)
 
 differential: ## Eval, filter.Trace and nftables judge random packets alike
-	$(GO) test -race ./internal/difftest
+	DIFFTEST_STATES=$${DIFFTEST_STATES:-2000} $(GO) test -race -timeout 20m ./internal/difftest
 
 lab: ## lab scripts: nodes, pods and policies on real kernel objects
 	$(GO) test -race ./lab
 
-bench: ## benchmarks, as ratios to a floor measured in the same run
-	$(GO) test -run '^$$' -bench . -benchtime 200ms ./selector ./labelindex ./calc ./ipam ./filter ./nft ./route
+bench: ## Go benchmarks of the machines in the middle and of the drivers
+	$(GO) test -run '^$$' -bench . -benchtime 200ms ./selector ./labelindex ./calc ./ipam ./nft ./route
 
 ##@ Machine
 .PHONY: tools clean help

@@ -43,6 +43,9 @@ func convert(d api.Document, namespace string) (api.Object, bool, error) {
 		o, err := policyFrom(d, namespace)
 		return o, true, err
 	}
+	if _, ours := api.KindNamed(d.Kind); !ours && d.APIVersion != api.GroupVersion {
+		return nil, true, fmt.Errorf("%s: %s %s: of Kubernetes' objects, v1 Namespace and networking.k8s.io/v1 NetworkPolicy are taken", d.Where(), d.APIVersion, d.Kind)
+	}
 	return nil, false, nil
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -25,7 +26,7 @@ func (p etcdPods) Get(ctx context.Context, namespace, name string, args cni.PodA
 	if !ok { // what is not in the cache yet is read, never taken as absent
 		var err error
 		if o, err = p.store.Get(ctx, key); err != nil {
-			return cni.Pod{}, fmt.Errorf("namespace %s (%v): %w", namespace, key, err)
+			return cni.Pod{}, unknownNamespace(namespace, key, err)
 		}
 	}
 	return cni.Pod{
@@ -34,6 +35,13 @@ func (p etcdPods) Get(ctx context.Context, namespace, name string, args cni.PodA
 		NamespaceLabels: namespaceLabels(o.(*api.Profile)),
 		Profiles:        []string{key.Name},
 	}, nil
+}
+
+func unknownNamespace(namespace string, key store.Key, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("namespace %s is not in the datastore, where it is %v: apply a Namespace of that name first", namespace, key)
+	}
+	return fmt.Errorf("namespace %s (%v): %w", namespace, key, err)
 }
 
 // namespaceLabels are the namespace's own labels, which its Profile hands down prefixed.

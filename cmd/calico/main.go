@@ -27,7 +27,15 @@ func main() {
 		Short:         "Pod networking and network policy for Kubernetes",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q: see calico --help", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(nodeCommand(), execCommand("lab", "calico-lab", "A virtual cluster on this machine"),
 		execCommand("ctl", "calicoctl", "Read and write the cluster's configuration"), versionCommand())
