@@ -60,11 +60,11 @@ func (l *Lab) Trace(t testing.TB, name string) Trace {
 func (tr Trace) Gone(t testing.TB) {
 	t.Helper()
 	var left []string
-	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(60 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		left = nil
 		for pid, started := range tr.Processes {
 			if startTime(pid) == started {
-				left = append(left, fmt.Sprintf("process %d %q", pid, processes()[pid]))
+				left = append(left, fmt.Sprintf("process %d %q %s", pid, processes()[pid], doing(pid)))
 			}
 		}
 		if left == nil {
@@ -91,6 +91,20 @@ func startTime(pid int) string {
 		return "ended"
 	}
 	return fields[19]
+}
+
+// doing tells what a process that should have ended waits for: its state (proc(5)), where
+// in the kernel, and whose child it is.
+func doing(pid int) string {
+	var words []string
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "State:") || strings.HasPrefix(line, "PPid:") || strings.HasPrefix(line, "Threads:") {
+			words = append(words, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	where, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
+	return strings.Join(append(words, string(where)), ", ")
 }
 
 func boundNamespaces() int {
