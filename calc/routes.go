@@ -197,6 +197,9 @@ func (g *Graph) claimLocal(was, is *local) {
 		b = is.claims(g.v6)
 	}
 	g.fabric.reclaim(a, b)
+	for _, c := range b { // problems name the attachment, which may have changed alone
+		g.fabric.dirty.add(c.prefix)
+	}
 }
 
 // reclaim puts the claims is in the place of was.

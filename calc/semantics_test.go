@@ -447,6 +447,29 @@ func TestProblemsNameDuplicateAddresses(t *testing.T) {
 	}
 }
 
+// The problem names the attachment that holds the interface now, though its address and
+// so its route are those of the one before.
+func TestDuplicateAddressNamesThePresentAttachment(t *testing.T) {
+	g := New("node1")
+	g.PutAttachment(record(wepOf("node1", "ns", "p", "", "10.0.0.1")))
+	old := record(wepOf("node1", "ns", "q", "", "10.0.0.1"))
+	g.PutAttachment(old)
+	g.Flush()
+	now := *old
+	now.ID.ContainerID = "another"
+	g.RemoveAttachment(old.ID)
+	g.PutAttachment(&now)
+	g.Flush()
+	for _, p := range g.Problems() {
+		if p.Reason == DuplicateAddress && p.Object.Name != "another" {
+			t.Errorf("%+v names an attachment that is gone", p)
+		}
+	}
+	if len(g.Problems()) == 0 {
+		t.Error("no problem")
+	}
+}
+
 // An address that two endpoints hold stays in a set until both are gone.
 func TestSetMemberHeldTwice(t *testing.T) {
 	g := New("node1")
