@@ -456,7 +456,7 @@ func TestDuplicateAddressNamesThePresentAttachment(t *testing.T) {
 	g.PutAttachment(old)
 	g.Flush()
 	now := *old
-	now.ID.ContainerID = "another"
+	now.ID.ContainerID, now.Endpoint = "another", nil
 	g.RemoveAttachment(old.ID)
 	g.PutAttachment(&now)
 	g.Flush()
