@@ -453,10 +453,11 @@ func TestDuplicateAddressNamesThePresentAttachment(t *testing.T) {
 	g := New("node1")
 	g.PutAttachment(record(wepOf("node1", "ns", "p", "", "10.0.0.1")))
 	old := record(wepOf("node1", "ns", "q", "", "10.0.0.1"))
+	old.Endpoint = nil // so that problems go by the container
 	g.PutAttachment(old)
 	g.Flush()
 	now := *old
-	now.ID.ContainerID, now.Endpoint = "another", nil
+	now.ID.ContainerID = "another"
 	g.RemoveAttachment(old.ID)
 	g.PutAttachment(&now)
 	g.Flush()
