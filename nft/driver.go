@@ -111,8 +111,10 @@ func (d *Driver) Resync() {
 	}
 }
 
-// Sync brings the kernel to the wanted state, one transaction a family. After an error
-// the family's table is as it was before, and the next Sync reads it back.
+// Sync brings the kernel to the wanted state: a family's new sets in one transaction, the
+// rest in the next; a table that is replaced opens to new flows in a second one. After an
+// error the family's table is as the last transaction that was taken left it, which lets
+// nothing more through than before, and the next Sync reads it back.
 func (d *Driver) Sync(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -60,7 +60,7 @@ func (l *Lab) Trace(t testing.TB, name string) Trace {
 func (tr Trace) Gone(t testing.TB) {
 	t.Helper()
 	var left []string
-	for until := time.Now().Add(60 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		left = nil
 		for pid, started := range tr.Processes {
 			if startTime(pid) == started {
