@@ -40,22 +40,27 @@ func podMTU(hostMTU int, pools []*api.IPPool) int {
 	return hostMTU - over
 }
 
-// deviceMTU is the MTU of the interface that has the address.
+// deviceMTU is the MTU of the interface that has the address. An ADD asks for it while
+// devices come and go by the dozen: it reads the addresses of one family, of which pods'
+// devices have none, and no device but the one.
 func deviceMTU(h *netlink.Handle, addr netip.Addr) (int, error) {
-	links, err := h.LinkList()
-	if err != nil {
-		return 0, fmt.Errorf("list network interfaces: %w", err)
+	family := vnl.FAMILY_V4
+	if addr.Is6() {
+		family = vnl.FAMILY_V6
 	}
-	for _, l := range links {
-		addrs, err := h.AddrList(l, vnl.FAMILY_ALL)
+	addrs, err := netlink.Dump(func() ([]vnl.Addr, error) { return h.AddrList(nil, family) })
+	if err != nil {
+		return 0, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if netlink.Addr(a.IP) != addr {
+			continue
+		}
+		l, err := h.LinkByIndex(a.LinkIndex)
 		if err != nil {
-			return 0, fmt.Errorf("list addresses of %s: %w", l.Attrs().Name, err)
+			return 0, fmt.Errorf("the interface that has the node's address %s: %w", addr, err)
 		}
-		for _, a := range addrs {
-			if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == addr {
-				return l.Attrs().MTU, nil
-			}
-		}
+		return l.Attrs().MTU, nil
 	}
 	return 0, fmt.Errorf("no interface has the node's address %s", addr)
 }
