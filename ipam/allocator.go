@@ -43,9 +43,10 @@ type Allocator struct {
 	store store.Store
 	node  string
 
-	turn chan struct{} // holds one value while somebody plans and commits
-	mu   sync.Mutex
-	wait []*job // guarded by mu
+	turn    chan struct{} // holds one value while somebody plans and commits
+	mu      sync.Mutex
+	wait    []*job // guarded by mu
+	suspect bool   // guarded by mu: Suspect was called
 
 	// What follows belongs to whoever has the turn.
 	loaded   bool
@@ -53,6 +54,7 @@ type Allocator struct {
 	blocks   map[netip.Prefix]block // this node's, and those it borrowed from
 	space    space
 	handles  map[string]*api.IPAMHandle
+	doubt    []netip.Prefix // blocks that a commit of unknown outcome may still write
 }
 
 // NewAllocator returns an Allocator for the node with the given name.
@@ -66,7 +68,8 @@ func NewAllocator(s store.Store, node string) *Allocator {
 // anew for each try, maybe in another goroutine but never after Assign has returned.
 //
 // If ctx ends or the datastore fails, the addresses may or may not be assigned: a
-// further Assign gives the same ones, Release frees them.
+// further Assign gives the same ones, Release frees them, even if the commit takes effect
+// only while Release runs; see doubt.go.
 //
 // Errors: ErrInvalid, ErrNoPool, ErrPoolFull (a [PoolFullError]), ErrTaken, those of
 // extra and those of the store.

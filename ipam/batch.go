@@ -176,9 +176,12 @@ func (b *batch) keep() {
 	}
 }
 
-// forget drops what the batch may have changed.
+// forget drops what the batch may have changed, or may change yet.
 func (b *batch) forget() {
 	b.a.loaded = false
+	for cidr := range b.blocks {
+		b.a.doubtBlocks(cidr)
+	}
 	for k, j := range b.keys {
 		if k.Kind == api.KindIPAMHandle.Name {
 			delete(b.a.handles, k.Name)

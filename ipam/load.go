@@ -19,7 +19,8 @@ func (a *Allocator) load(ctx context.Context, now time.Time) error {
 		return err
 	}
 	if a.loaded {
-		return nil
+		a.doubtOwn()
+		return a.settleDoubt(ctx)
 	}
 	if a.handles == nil {
 		a.handles = map[string]*api.IPAMHandle{}
@@ -31,7 +32,8 @@ func (a *Allocator) load(ctx context.Context, now time.Time) error {
 		return err
 	}
 	a.loaded = true
-	return nil
+	a.doubtOwn()
+	return a.settleDoubt(ctx)
 }
 
 // list reads all blocks, keeps those of the node and those it borrowed from, and an index
