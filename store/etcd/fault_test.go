@@ -429,6 +429,32 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
+// TestKnownAway: while a Source knows that there is no server, requests do not wait for
+// one; they do again when it is back.
+func TestKnownAway(t *testing.T) {
+	t.Parallel()
+	srv := etcdtest.StartServer(t)
+	s := open(t, srv.Endpoint)
+	s.Timeout = time.Hour // longer than the test may take
+	heard := listen(s)
+	v := storetest.Follow(t, s.Watch())
+	v.At(0)
+	srv.Stop()
+	n := heard.wait(t, 0, "no such file")
+	ctx := storetest.Context(t)
+	_, get := s.Get(ctx, store.Key{Kind: "IPPool", Name: "p"})
+	_, _, list := s.List(ctx, "IPPool", "")
+	_, commit := s.Commit(ctx, []store.Op{store.Create(storetest.Pool("p", "10.0.0.0/16"))})
+	for what, err := range map[string]error{"Get": get, "List": list, "Commit": commit} {
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s gives %v, want ErrUnavailable", what, err)
+		}
+	}
+	srv.Restart()
+	heard.wait(t, n, "")
+	storetest.MustCommit(t, s, store.Create(storetest.Pool("p", "10.0.0.0/16")))
+}
+
 // TestAge: new objects are dated, and only then.
 func TestAge(t *testing.T) {
 	t.Parallel()
