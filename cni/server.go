@@ -145,11 +145,20 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	if out, err := s.receive(ctx, c); err == nil {
 		resp.Output = out
 	} else if !errors.As(err, &resp.Error) {
-		resp.Error = wire.Errorf(wire.CodeFailed, "%v", err)
+		resp.Error = wire.Errorf(codeOf(err), "%v", err)
 	}
 	if err := wire.Reply(c, resp); err != nil {
 		s.cfg.Log.Warn("CNI answer was not taken", "error", err)
 	}
+}
+
+// codeOf is the code of an error that bears none: while the datastore is away, the same
+// call can succeed later.
+func codeOf(err error) uint {
+	if errors.Is(err, store.ErrUnavailable) {
+		return wire.CodeTryAgain
+	}
+	return wire.CodeFailed
 }
 
 // receive reads a request and handles it.
