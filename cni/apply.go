@@ -50,8 +50,9 @@ func (n *namespaces) side(s Side) (int, *netlink.Handle) {
 	return n.hostNS, n.host
 }
 
-// apply makes the objects in order. On failure it takes back what it made.
-func (w *Wiring) apply(n *namespaces) error {
+// apply makes the objects in order and calls step after each. On failure it takes back what
+// it made.
+func (w *Wiring) apply(n *namespaces, step func(format string, args ...any)) error {
 	for i := 0; i < len(w.Objects); {
 		done, err := n.makeSome(w.Objects[i:])
 		if err != nil {
@@ -59,6 +60,7 @@ func (w *Wiring) apply(n *namespaces) error {
 			return errors.Join(err, w.undo(n.host, i+done))
 		}
 		i += done
+		step("object %d, %T", i, w.Objects[i-1])
 	}
 	return nil
 }

@@ -90,17 +90,19 @@ func (s *Server) attach(ctx context.Context, r *Request, n *namespaces) (*Record
 	if err := s.cfg.Records.Put(rec); err != nil {
 		return nil, err
 	}
+	s.step("record says adding")
 	w, err := s.assign(ctx, r, &pod, rec)
 	if err != nil {
 		return nil, err
 	}
-	if err := w.apply(n); err != nil {
+	if err := w.apply(n, s.step); err != nil {
 		return nil, err
 	}
 	rec.State = Attached
 	if err := s.cfg.Records.Put(rec); err != nil {
 		return nil, err
 	}
+	s.step("record says attached")
 	return rec, s.programmed(ctx, r, rec)
 }
 
@@ -161,7 +163,9 @@ func (s *Server) evict(ctx context.Context, id dataplane.AttachmentID, host data
 			return err
 		}
 	}
-	return removeLink(s.host, string(host))
+	err := removeLink(s.host, string(host))
+	s.step("room made")
+	return err
 }
 
 // del detaches a pod. It acts on what the container's own record says, so that the DEL
@@ -172,22 +176,42 @@ func (s *Server) del(ctx context.Context, r *Request) error {
 		if r.Conf.validateName() != nil || r.validateNames() != nil {
 			return nil // no ADD can have got anything by such names
 		}
-		rec = &Record{ID: r.ID, Handle: r.Handle(), Namespace: r.Namespace, Pod: r.Pod}
+		rec = s.unrecorded(ctx, r)
 	}
 	return s.detach(ctx, rec)
 }
 
-// detach takes the pod's device away, then gives its addresses back. The record says so
-// first: where this is cut short, the next start goes on with it. The second part may
+// unrecorded makes up the record of an attachment that has none. The device is this
+// container's only if the stored endpoint says so; where that cannot be read now, the
+// device is taken for a leak once the endpoint is gone.
+func (s *Server) unrecorded(ctx context.Context, r *Request) *Record {
+	rec := &Record{ID: r.ID, Handle: r.Handle(), Namespace: r.Namespace, Pod: r.Pod}
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
+	defer cancel()
+	o, err := s.cfg.Store.Get(ctx, s.endpointKey(rec))
+	if err != nil {
+		return rec
+	}
+	ep := o.(*api.WorkloadEndpoint)
+	if host := dataplane.Interface(ep.Spec.InterfaceName); ep.Spec.ContainerID == r.ID.ContainerID && s.podDevice(string(host)) {
+		rec.Interface = host
+	}
+	return rec
+}
+
+// releaseTime is for how long a DEL waits for the datastore; what does not answer by then
+// is put off.
+const releaseTime = 5 * time.Second
+
+func (s *Server) endpointKey(rec *Record) store.Key {
+	name := api.WorkloadEndpointName(s.cfg.Node, "k8s", rec.Pod, rec.ID.IfName)
+	return store.Key{Kind: api.KindWorkloadEndpoint.Name, Namespace: rec.Namespace, Name: name}
+}
+
+// detach takes the pod's device away, then gives its addresses back. The second part may
 // wait for the datastore.
 func (s *Server) detach(ctx context.Context, rec *Record) error {
-	if rec.State == Attached || rec.State == Adding {
-		rec.State = Releasing
-		if err := s.cfg.Records.Put(rec); err != nil { // a full disk, which deleting pods may cure
-			s.cfg.Log.Warn("a DEL goes on without being written down", "error", err)
-		}
-	}
-	if err := s.removeOwnLink(rec); err != nil {
+	if err := s.cutOff(rec); err != nil {
 		return err
 	}
 	if err := s.release(ctx, rec); err != nil {
@@ -195,7 +219,29 @@ func (s *Server) detach(ctx context.Context, rec *Record) error {
 		rec.State = Releasing
 		return s.cfg.Records.Put(rec)
 	}
-	return s.cfg.Records.Remove(rec.ID)
+	return s.forget(rec)
+}
+
+// cutOff takes the pod's device away. The record says so first: where this is cut short,
+// the next start goes on with it.
+func (s *Server) cutOff(rec *Record) error {
+	if rec.State == Attached || rec.State == Adding {
+		rec.State = Releasing
+		if err := s.cfg.Records.Put(rec); err != nil { // a full disk, which deleting pods may cure
+			s.cfg.Log.Warn("a DEL goes on without being written down", "error", err)
+		}
+		s.step("record says releasing")
+	}
+	err := s.removeOwnLink(rec)
+	s.step("device removed")
+	return err
+}
+
+// forget removes the record of an attachment of which nothing is left.
+func (s *Server) forget(rec *Record) error {
+	err := s.cfg.Records.Remove(rec.ID)
+	s.step("record removed")
+	return err
 }
 
 // removeOwnLink removes an attachment's device, unless another sandbox of the pod uses it.
@@ -214,7 +260,7 @@ func (s *Server) removeOwnLink(rec *Record) error {
 // release gives the addresses back and deletes the endpoint, if it is still this
 // container's, with one commit.
 func (s *Server) release(ctx context.Context, rec *Record) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	for {
 		ops, err := s.deleteEndpoint(ctx, rec)
@@ -237,8 +283,7 @@ func (s *Server) deleteEndpoint(ctx context.Context, rec *Record) ([]store.Op, e
 	if rec.Endpoint != nil {
 		return []store.Op{store.Delete(store.KeyOf(rec.Endpoint), api.Revision(rec.Endpoint))}, nil
 	}
-	name := api.WorkloadEndpointName(s.cfg.Node, "k8s", rec.Pod, rec.ID.IfName)
-	key := store.Key{Kind: api.KindWorkloadEndpoint.Name, Namespace: rec.Namespace, Name: name}
+	key := s.endpointKey(rec)
 	o, err := s.cfg.Store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
@@ -274,24 +319,6 @@ func (s *Server) check(r *Request, ns *os.File) error {
 	defer n.close()
 	w := Plan(r, rec.Interface, rec.Addrs, rec.MTU)
 	return w.check(n)
-}
-
-// gc detaches what the runtime says it no longer has.
-func (s *Server) gc(ctx context.Context, r *Request) error {
-	if r.Conf.ValidAttached == nil { // not the same as an empty list
-		return wire.Errorf(wire.CodeConfig, "network configuration: GC without cni.dev/valid-attachments")
-	}
-	valid := map[dataplane.AttachmentID]bool{}
-	for _, a := range r.Conf.ValidAttached {
-		valid[dataplane.AttachmentID{ContainerID: a.ContainerID, IfName: a.IfName}] = true
-	}
-	var errs []error
-	for _, rec := range s.cfg.Records.All() {
-		if rec.State == Attached && rec.Handle == r.Conf.Name+"."+rec.ID.ContainerID && !valid[rec.ID] {
-			errs = append(errs, s.locked(rec, func(now *Record) error { return s.detach(ctx, now) }))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // locked calls f with the record as it is now, if there still is one, while no call for

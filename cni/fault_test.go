@@ -66,7 +66,7 @@ func (b *bed) interrupt(p pod, step string) {
 		b.t.Fatal(err)
 	}
 	defer n.close()
-	if err := w.apply(n); err != nil {
+	if err := w.apply(n, b.srv.step); err != nil {
 		b.t.Fatal(err)
 	}
 	if step == "device" {

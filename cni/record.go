@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/cni/wire"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/netlink"
 )
@@ -69,6 +70,8 @@ type Records struct {
 	all  map[dataplane.AttachmentID]*Record
 	bad  []error
 	feed func(dataplane.AttachmentID, *dataplane.Attachment)
+	// interrupted: an earlier process ended in the middle of an ADD or DEL.
+	interrupted bool
 }
 
 // OpenRecords reads the records of directory dir, which it makes. Records of another boot
@@ -101,6 +104,10 @@ func (r *Records) load() error {
 			r.bad = append(r.bad, err)
 			continue
 		}
+		if rec, err = r.rename(name, rec); err != nil {
+			return err
+		}
+		r.interrupted = r.interrupted || rec.State != Attached
 		if rec.State == Adding || rec.BootID != r.bootID || rec.NetNS != r.netns {
 			rec.State = Releasing
 		}
@@ -113,13 +120,30 @@ func (r *Records) load() error {
 	return nil
 }
 
+// rename gives a record's file the name that it has today. If there is one of that name
+// already it is the newer, and what it says holds.
+func (r *Records) rename(name string, rec *Record) (*Record, error) {
+	now := filepath.Join(r.dir, fileName(rec.ID))
+	if name == now {
+		return rec, nil
+	}
+	newer, err := readRecord(now)
+	if err == nil {
+		return newer, os.Remove(name)
+	}
+	if err := os.Rename(name, now); err != nil {
+		return nil, fmt.Errorf("CNI records: %w", err)
+	}
+	return rec, nil
+}
+
 func readRecord(name string) (*Record, error) {
 	b, err := os.ReadFile(name)
 	var rec Record
 	if err == nil {
 		err = json.Unmarshal(b, &rec)
 	}
-	if err == nil && filepath.Base(name) != fileName(rec.ID) {
+	if base := filepath.Base(name); err == nil && base != fileName(rec.ID) && base != oldFileName(rec.ID) {
 		err = errors.New("its name does not fit its content")
 	}
 	if err != nil {
@@ -142,7 +166,14 @@ func netnsCookie(ns int) (cookie uint64, err error) {
 	return cookie, err
 }
 
-func fileName(id dataplane.AttachmentID) string { return id.ContainerID + "-" + id.IfName + ".json" }
+func fileName(id dataplane.AttachmentID) string {
+	return wire.FileName(id.ContainerID, id.IfName) + ".json"
+}
+
+// oldFileName is what earlier versions called the file; a-b and c had the name of a and b-c.
+func oldFileName(id dataplane.AttachmentID) string {
+	return id.ContainerID + "-" + id.IfName + ".json"
+}
 
 // Bad lists the files that could not be read.
 func (r *Records) Bad() []error { return r.bad }
@@ -207,20 +238,51 @@ func (r *Records) list(want func(*Record) bool) []*Record {
 // Put writes a record and tells the subscriber.
 func (r *Records) Put(rec *Record) error {
 	rec.BootID, rec.NetNS = r.bootID, r.netns
-	b, err := json.Marshal(rec)
-	if err != nil {
-		return err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := writeFile(filepath.Join(r.dir, fileName(rec.ID)), b); err != nil {
-		return fmt.Errorf("CNI record of %s: %w", rec.ID.ContainerID, err)
+	if err := r.write(rec); err != nil {
+		return err
 	}
 	c := *rec
 	before := r.all[rec.ID]
 	r.all[rec.ID] = &c
 	if at := c.Attachment(); at != nil || before != nil && before.State == Attached {
 		r.feed(rec.ID, at)
+	}
+	return nil
+}
+
+// Restore writes the files that somebody removed, whose records this process still has.
+// It returns how many.
+func (r *Records) Restore() (n int, err error) {
+	for _, rec := range r.All() {
+		r.mu.Lock()
+		now := r.all[rec.ID]
+		_, missing := os.Lstat(filepath.Join(r.dir, fileName(rec.ID)))
+		if now != nil && errors.Is(missing, fs.ErrNotExist) {
+			n, err = n+1, errors.Join(err, r.write(now))
+		}
+		r.mu.Unlock()
+	}
+	return n, err
+}
+
+// write puts a record into its file. The directory is made again where it was removed: a
+// pod must not fail for it.
+func (r *Records) write(rec *Record) error {
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.dir, fileName(rec.ID))
+	err = writeFile(path, b)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(r.dir, 0o700); err == nil {
+			err = writeFile(path, b)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("CNI record of %s: %w", rec.ID.ContainerID, err)
 	}
 	return nil
 }

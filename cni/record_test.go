@@ -102,9 +102,9 @@ func TestTornRecordIsReportedAndKept(t *testing.T) {
 	dir := t.TempDir()
 	r := open(t, dir, netlink.Current)
 	put(t, r, record("good", Attached))
-	torn := filepath.Join(dir, "torn-eth0.json")
-	renamed := filepath.Join(dir, "other-eth0.json")
-	good, err := os.ReadFile(filepath.Join(dir, "good-eth0.json"))
+	torn := filepath.Join(dir, "torn@eth0.json")
+	renamed := filepath.Join(dir, "other@eth0.json")
+	good, err := os.ReadFile(filepath.Join(dir, "good@eth0.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestTornRecordIsReportedAndKept(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, ".tmp-1")); err == nil {
 		t.Error("an unfinished file is left")
 	}
-	if st, err := os.Stat(filepath.Join(dir, "good-eth0.json")); err != nil || st.Mode().Perm() != 0o600 {
+	if st, err := os.Stat(filepath.Join(dir, "good@eth0.json")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/cni/wire"
-	"github.com/calicogo/calico/store"
 )
 
 // replay does, at start and again every while, what could not be done when it was due:
@@ -43,7 +42,7 @@ func (s *Server) releasePending(ctx context.Context) {
 		}
 		err := s.locked(rec, func(now *Record) error { return s.finish(ctx, now) })
 		s.tell(rec.ID.ContainerID, err)
-		if errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		if unanswered(err) {
 			return // the others would wait in vain as well
 		}
 	}
@@ -54,7 +53,9 @@ func (s *Server) removePendingLink(rec *Record) error {
 	if rec.State != Releasing {
 		return nil
 	}
-	return s.removeOwnLink(rec)
+	err := s.removeOwnLink(rec)
+	s.step("pending device removed")
+	return err
 }
 
 // finish gives back the addresses of a record that is still Releasing.
@@ -65,7 +66,7 @@ func (s *Server) finish(ctx context.Context, rec *Record) error {
 	if err := s.release(ctx, rec); err != nil {
 		return err
 	}
-	return s.cfg.Records.Remove(rec.ID)
+	return s.forget(rec)
 }
 
 // abandoned is how old a journal's unfinished file is when nobody can be writing it any
@@ -106,6 +107,7 @@ func (s *Server) replayOne(ctx context.Context, path string) error {
 	if _, err := s.handle(ctx, &w, nil); err != nil {
 		return err
 	}
+	s.step("DEL of the journal done")
 	return os.Remove(path)
 }
 

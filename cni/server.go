@@ -40,6 +40,9 @@ type Config struct {
 	// Pools gives the pools and the Node resource that addresses are chosen by.
 	Pools func(context.Context) ([]*api.IPPool, *api.Node, error)
 	MTU   func() (int, error) // of new pods' interfaces
+	// Unable says why ADD cannot work now, Limited why attached pods may lack part of
+	// their network; nil: they know of nothing. Either may be nil.
+	Unable, Limited func() error
 	// Trouble says what keeps the node from being ready, for messages; may be nil.
 	Trouble func() string
 	Log     *slog.Logger
@@ -48,6 +51,9 @@ type Config struct {
 	Prefix  string        // of host interfaces; default cali
 	HostNS  int           // descriptor of the host's namespace, or netlink.Current
 	Replay  time.Duration // between tries to give back what is pending; default 10 s
+	// Step is called between any two steps of a call, with the name of the last; nil
+	// but in tests that kill the agent there. The same call has the same steps.
+	Step func(string)
 }
 
 // Server answers the plugin. It takes DEL from the start and ADD once it is open.
@@ -58,6 +64,9 @@ type Server struct {
 	pods   keyLocks
 	warned sync.Map          // names of ignored configuration that were logged
 	told   map[string]string // what replay logged last, by what it is about
+
+	sweeping sync.Mutex
+	suspects map[string]bool // leaks that the last Sweep saw, guarded by sweeping
 }
 
 // NewServer returns a Server; [Server.Run] runs it.
@@ -82,6 +91,9 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg.Records.Log(cfg.Log)
+	if cfg.Records.interrupted { // a commit of its last moments may still be on its way
+		cfg.Allocator.Suspect()
+	}
 	return &Server{cfg: cfg, host: h, pods: keyLocks{m: map[string]*keyLock{}}, told: map[string]string{}}, nil
 }
 
@@ -147,9 +159,11 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	} else if !errors.As(err, &resp.Error) {
 		resp.Error = wire.Errorf(codeOf(err), "%v", err)
 	}
+	s.step("handled")
 	if err := wire.Reply(c, resp); err != nil {
 		s.cfg.Log.Warn("CNI answer was not taken", "error", err)
 	}
+	s.step("answered")
 }
 
 // codeOf is the code of an error that bears none: while the datastore is away, the same
@@ -229,7 +243,7 @@ func (s *Server) handle(ctx context.Context, w *wire.Request, ns *os.File) (json
 		return nil, err
 	}
 	if r.Command == "STATUS" {
-		return nil, s.ready()
+		return nil, s.status(ctx)
 	}
 	s.logIgnored(r)
 	unlockID := s.pods.lock(r.ID.ContainerID + ":" + r.ID.IfName)
@@ -260,13 +274,6 @@ func (s *Server) podOf(r *Request) string {
 }
 
 func podKey(namespace, pod string) string { return namespace + "/" + pod }
-
-func (s *Server) ready() error {
-	if !s.open.Load() {
-		return wire.Errorf(wire.CodeNotAvailable, "%s", s.waitsFor())
-	}
-	return nil
-}
 
 // waitsFor says why ADD is not open yet.
 func (s *Server) waitsFor() string {

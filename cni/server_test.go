@@ -446,7 +446,7 @@ func TestAgentAway(t *testing.T) {
 	if err := b.runtimeCNI().DelNetworkList(t.Context(), b.conf("1.0.0", `,"agent_timeout_seconds":0.2`), b.runtime(p)); err != nil {
 		t.Errorf("DEL: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(b.journal(), "c1-eth0")); err != nil {
+	if _, err := os.Stat(filepath.Join(b.journal(), "c1@eth0")); err != nil {
 		t.Errorf("the DEL is not journalled: %v", err)
 	}
 	b.start()

@@ -61,7 +61,8 @@ const (
 	CodeDecode       = 6
 	CodeConfig       = 7
 	CodeTryAgain     = 11
-	CodeNotAvailable = 50
+	CodeNotAvailable = 50 // STATUS: ADD cannot work
+	CodeLimited      = 51 // STATUS: nor may pods that are attached have their whole network
 	CodeFailed       = 100
 )
 
@@ -85,17 +86,26 @@ func (r *Request) Validate() error {
 	default:
 		return Errorf(CodeEnvironment, "CNI_COMMAND=%s: want ADD, DEL, CHECK, STATUS, GC or VERSION", r.Command)
 	}
-	if !containerID.MatchString(r.ContainerID) || len(r.ContainerID) > 200 {
-		return Errorf(CodeEnvironment, "CNI_CONTAINERID=%q is not a container ID", r.ContainerID)
+	return CheckID(r.ContainerID, r.IfName)
+}
+
+// CheckID says what keeps the two from naming an attachment; its error is an [Error].
+func CheckID(container, name string) error {
+	if !containerID.MatchString(container) || len(container) > 200 {
+		return Errorf(CodeEnvironment, "CNI_CONTAINERID=%q is not a container ID", container)
 	}
-	if !ifName.MatchString(r.IfName) || len(r.IfName) > 15 {
-		return Errorf(CodeEnvironment, "CNI_IFNAME=%q is not an interface name", r.IfName)
+	if !ifName.MatchString(name) || len(name) > 15 {
+		return Errorf(CodeEnvironment, "CNI_IFNAME=%q is not an interface name", name)
 	}
 	return nil
 }
 
 // JournalName is the name of the file that stands for a DEL.
-func (r *Request) JournalName() string { return r.ContainerID + "-" + r.IfName }
+func (r *Request) JournalName() string { return FileName(r.ContainerID, r.IfName) }
+
+// FileName names an attachment in the file system. Container IDs have no @, so that no two
+// attachments share a name.
+func FileName(containerID, ifName string) string { return containerID + "@" + ifName }
 
 // Limit bounds what either side reads, in bytes.
 const Limit = 1 << 20
