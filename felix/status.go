@@ -18,6 +18,7 @@ type Status struct {
 	InSync   bool           // the datastore's snapshot has been seen whole
 	Revision store.Revision // newest datastore revision whose contents the kernel holds
 	Problems []Problem      // what stands in the way, ordered
+	Stuck    error          // why new pods cannot be programmed; nil: nothing is known of
 
 	done   uint64           // the last input that the kernel holds
 	failed map[string]error // objects that a driver could not set, by its name for them
@@ -52,7 +53,9 @@ func (a *Agent) report(rev store.Revision, seq uint64, results []result) {
 	s := Status{InSync: true, failed: map[string]error{}}
 	held := true
 	for i, r := range results {
-		held = held && r.whole()
+		if held = held && r.whole(); !held && s.Stuck == nil {
+			s.Stuck = fmt.Errorf("%s: %w", a.cfg.Drivers[i].Name, r.err)
+		}
 		s.Problems = append(s.Problems, problems(a.cfg.Drivers[i].Name, r)...)
 		for k, err := range r.failed {
 			s.failed[k] = err
