@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
@@ -28,6 +29,11 @@ type Config struct {
 	CNIBinDir  string // default /opt/cni/bin
 	RunDir     string // sockets and lock; default /var/run/calico
 	LibDir     string // records; default /var/lib/calico
+
+	Sweep time.Duration // between two looks for what pods left behind; 0: five minutes
+	// Step is called between any two steps of a pod's coming and going; nil but in
+	// tests that kill the agent there. See [cni.Config].
+	Step func(string)
 }
 
 // AddressSetting says how the node's address of one family is found.

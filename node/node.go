@@ -43,6 +43,7 @@ type runtime struct {
 	alloc *ipam.Allocator
 	cni   *cni.Server
 	board *board
+	leaks leaks
 
 	toldMTU int // in the file; upkeep's own
 
@@ -117,8 +118,17 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 	r.agent = felix.New(felix.Config{Node: cfg.Name, Local: []config.Layer{cfg.Felix}, Drivers: drivers, Log: log})
 	r.board = newBoard(cfg.Name, r.agent)
 	r.store.Notify = r.datastoreTrouble
-	r.alloc = ipam.NewAllocator(r.store, cfg.Name)
+	r.alloc = ipam.NewAllocator(r.stepped(), cfg.Name)
+	r.leaks.inventory = cni.NewInventory(cfg.Name)
 	return r, r.assembleCNI()
+}
+
+// stepped is the datastore as pods' addresses and endpoints are written to it.
+func (r *runtime) stepped() store.Store {
+	if r.cfg.Step == nil {
+		return r.store
+	}
+	return cni.StepStore(r.store, r.cfg.Step)
 }
 
 func (r *runtime) assembleCNI() error {
@@ -129,7 +139,7 @@ func (r *runtime) assembleCNI() error {
 	records.Subscribe(r.agent.SetAttachment)
 	r.cni, err = cni.NewServer(cni.Config{
 		Node:      r.cfg.Name,
-		Store:     r.store,
+		Store:     r.stepped(),
 		Allocator: r.alloc,
 		Records:   records,
 		Pods:      etcdPods{r.store, r.cache.Get},
@@ -138,6 +148,9 @@ func (r *runtime) assembleCNI() error {
 		Pools:     r.pools,
 		MTU:       r.mtu,
 		Trouble:   r.board.trouble,
+		Unable:    r.board.unable,
+		Limited:   r.board.limited,
+		Step:      r.cfg.Step,
 		Log:       r.log,
 		Socket:    r.cfg.socket("cni/cni.sock"),
 		Journal:   filepath.Join(r.cfg.LibDir, "cni/del"),
@@ -183,6 +196,7 @@ func (r *runtime) run(ctx context.Context) error {
 	g.Go(func() error { return r.watchKernel(ctx) })
 	g.Go(func() error { return r.watchTables(ctx) })
 	g.Go(func() error { return r.start(ctx) })
+	g.Go(func() error { return r.watchLeaks(ctx) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -192,6 +206,7 @@ func (r *runtime) run(ctx context.Context) error {
 
 func (r *runtime) cacheUpdate(u store.Update) {
 	r.cache.Update(u)
+	r.leaksUpdate(u)
 	for _, e := range u.Events {
 		switch e.Key.Kind {
 		case api.KindIPPool.Name, api.KindNode.Name, api.KindClusterInformation.Name:

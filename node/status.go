@@ -107,6 +107,23 @@ func (b *board) trouble() string {
 	return strings.Join(all, "; ")
 }
 
+// unable says why pods cannot be given an address now; nil: nothing is known of.
+func (b *board) unable() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if msg := b.notes["datastore"]; msg != "" {
+		return errors.New("the datastore does not answer: " + msg)
+	}
+	return nil
+}
+
+// limited says why the kernel takes no new pods, in which case those there may lack part of
+// their network; nil: nothing is known of.
+func (b *board) limited() error {
+	fs, _ := b.agent.Status()
+	return fs.Stuck
+}
+
 // wait returns the status once it is good enough, or as it is when ctx ends.
 func (b *board) wait(ctx context.Context, enough func(Status) bool) Status {
 	for {
