@@ -35,7 +35,6 @@ var rows = []row{
 	{"policy", runPolicy},
 	{"set", runSet},
 	{"start", runStart},
-	{"memory", runMemory},
 	{"calc", runCalc},
 	{"ipam", runIPAM},
 	{"ctl", runCtl},

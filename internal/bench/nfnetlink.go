@@ -127,6 +127,29 @@ func (s *nfnetlink) dump(m message, f func([]byte)) error {
 	}
 }
 
+// read dumps the chains, rules and sets of all tables and returns the sets' names.
+func (s *nfnetlink) read() (sets []string, err error) {
+	for _, kind := range []uint16{unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_GETRULE} {
+		if err := s.dump(nftMessage(kind, 0), func([]byte) {}); err != nil {
+			return nil, err
+		}
+	}
+	return sets, s.dump(nftMessage(unix.NFT_MSG_GETSET, 0), func(b []byte) {
+		for len(b) >= 4 {
+			size := int(binary.NativeEndian.Uint16(b))
+			if binary.NativeEndian.Uint16(b[2:]) == unix.NFTA_SET_NAME {
+				sets = append(sets, string(b[4:size-1]))
+			}
+			b = b[min(len(b), (size+3)&^3):]
+		}
+	})
+}
+
+// readElements asks for the elements of a set.
+func readElements(table, set string) message {
+	return nftMessage(unix.NFT_MSG_GETSETELEM, 0, attr(unix.NFTA_SET_ELEM_LIST_TABLE, text(table)), attr(unix.NFTA_SET_ELEM_LIST_SET, text(set)))
+}
+
 // Messages that make tables.
 
 const floorTable = "floor"

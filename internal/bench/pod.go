@@ -53,21 +53,28 @@ type call struct {
 	out   []byte
 }
 
-// cni runs the plugin as libcni does.
-func (p *pod) cni(command string) (call, error) {
-	var stdout, stderr bytes.Buffer
+// command is a run of the plugin as libcni has it.
+func (p *pod) command(verb string, conf []byte) *exec.Cmd {
 	cmd := exec.Command("/bin/calico-cni")
 	cmd.Env = []string{
-		"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + p.container, "CNI_NETNS=" + p.path(), "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin",
+		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.container, "CNI_NETNS=" + p.path(), "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin",
 		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=" + p.name + ";K8S_POD_INFRA_CONTAINER_ID=" + p.container,
 		"PATH=/bin",
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.conf()), &stdout, &stderr
+	cmd.Stdin = bytes.NewReader(conf)
+	return cmd
+}
+
+// cni runs the plugin to its end.
+func (p *pod) cni(verb string) (call, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := p.command(verb, p.conf())
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
 	err := cmd.Run()
 	c := call{time.Since(start), cmd.ProcessState, stdout.Bytes()}
 	if err != nil {
-		return c, fmt.Errorf("CNI %s of %s: %w: %s%s", command, p.name, err, stdout.Bytes(), stderr.Bytes())
+		return c, fmt.Errorf("CNI %s of %s: %w: %s%s", verb, p.name, err, stdout.Bytes(), stderr.Bytes())
 	}
 	return c, nil
 }
@@ -89,10 +96,11 @@ func (p *pod) add() (call, error) {
 }
 
 // execEmpty runs the empty program with the pipes that a plugin gets.
-func execEmpty() error {
+func execEmpty() (*os.ProcessState, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command("/bin/bench-empty")
 	cmd.Env = []string{"PATH=/bin"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader([]byte("{}")), &stdout, &stderr
-	return cmd.Run()
+	err := cmd.Run()
+	return cmd.ProcessState, err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,9 +40,4 @@ func memoryOf(pid int) (m memory, err error) {
 		}
 	}
 	return m, nil
-}
-
-// maxRSS is the most memory, in megabytes, that an ended process had.
-func maxRSS(p *os.ProcessState) float64 {
-	return float64(p.SysUsage().(*syscall.Rusage).Maxrss) * 1024 / 1e6
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"sync"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 // runExec measures the start of processes alone.
 func runExec(_ context.Context, b *bench) error {
-	var plugin, ctl, node, floor, rss samples
+	var plugin, ctl, node, floor samples
 	for range b.n(50, 200) {
 		for _, x := range []struct {
 			to   *samples
@@ -32,9 +33,6 @@ func runExec(_ context.Context, b *bench) error {
 				return err
 			}
 			x.to.since(start)
-			if x.to == &plugin {
-				rss.add(maxRSS(cmd.ProcessState))
-			}
 		}
 	}
 	b.report(result{What: "start of the plugin (VERSION)", Unit: "ms", Ours: plugin, Floor: floor})
@@ -50,8 +48,8 @@ type cniBench struct {
 	floor *machine
 	size  int // bytes that an ADD writes to etcd
 
-	mu                                               sync.Mutex
-	add, del, addFloor, delFloor, cpu, floorCPU, rss samples
+	mu                                          sync.Mutex
+	add, del, addFloor, delFloor, cpu, floorCPU samples
 }
 
 // runCNI measures ADD and DEL as whole processes.
@@ -68,7 +66,6 @@ func runCNI(ctx context.Context, b *bench) error {
 	b.report(result{What: "ADD, one after another", Unit: "ms", Ours: c.add, Floor: c.addFloor, Aim: "2x"})
 	b.report(result{What: "DEL, one after another", Unit: "ms", Ours: c.del, Floor: c.delFloor, Aim: "2x"})
 	b.report(result{What: "ADD, CPU of plugin and agent", Unit: "ms", Ours: c.cpu, Floor: c.floorCPU, Aim: "10 ms"})
-	b.report(result{What: "plugin, peak memory", Unit: "MB", Ours: c.rss, Aim: "8 MB"})
 	var ours, floor, ourDel, floorDel samples
 	for i := range b.n(4, 10) {
 		o, f, od, fd := c.parallel(fmt.Sprint("par", i), 48, 8)
@@ -83,7 +80,7 @@ func runCNI(ctx context.Context, b *bench) error {
 }
 
 func (c *cniBench) clear() {
-	c.add, c.del, c.addFloor, c.delFloor, c.cpu, c.floorCPU, c.rss = nil, nil, nil, nil, nil, nil, nil
+	c.add, c.del, c.addFloor, c.delFloor, c.cpu, c.floorCPU = nil, nil, nil, nil, nil, nil
 }
 
 // pair measures one ADD and DEL of each.
@@ -96,13 +93,13 @@ func (c *cniBench) pair(name string, i int) {
 	after := got(cpuTime(c.agent.cmd.Process.Pid))
 	c.add.took(add.took)
 	c.cpu.took(after - before + add.state.UserTime() + add.state.SystemTime())
-	c.rss.add(maxRSS(add.state))
 	if c.size == 0 {
 		c.size = c.written(p)
 	}
 	mine := got(cpuTime(1))
-	c.addFloor.took(c.bareAdd(q, name, i))
-	c.floorCPU.took(got(cpuTime(1)) - mine)
+	took, empty := c.bareAdd(q, name, i)
+	c.addFloor.took(took)
+	c.floorCPU.took(got(cpuTime(1)) - mine + empty.UserTime() + empty.SystemTime())
 	c.del.took(got(p.cni("DEL")).took)
 	c.delFloor.took(c.bareDel(name))
 }
@@ -125,18 +122,18 @@ func (c *cniBench) written(p *pod) (n int) {
 }
 
 // bareAdd is the floor of an ADD.
-func (c *cniBench) bareAdd(n *netns, name string, i int) time.Duration {
+func (c *cniBench) bareAdd(n *netns, name string, i int) (time.Duration, *os.ProcessState) {
 	start := time.Now()
-	must(execEmpty())
+	empty := got(execEmpty())
 	must(bareWire(c.floor, n, device(name), netip.AddrFrom4([4]byte{10, 64, 0, byte(i)})))
 	must(c.agent.server.put(c.ctx, "/floor/"+name, c.size))
-	return time.Since(start)
+	return time.Since(start), empty
 }
 
 // bareDel is the floor of a DEL.
 func (c *cniBench) bareDel(name string) time.Duration {
 	start := time.Now()
-	must(execEmpty())
+	got(execEmpty())
 	must(bareUnwire(c.floor, device(name)))
 	must(c.agent.server.put(c.ctx, "/floor/"+name, c.size))
 	return time.Since(start)
