@@ -11,13 +11,15 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // nodeSocket is where a node's agent tells its status.
 const nodeSocket = "/run/calico/node.sock"
 
-// agent keeps `calico node` running in a node, as a kubelet would.
+// agent keeps `calico node` running in a node, as a kubelet would, until it is told to
+// stop it.
 type agent struct {
 	node *node
 	path string
@@ -25,10 +27,12 @@ type agent struct {
 	log  *os.File
 	http *http.Client
 
-	mu     sync.Mutex
-	cmd    *exec.Cmd // nil while none runs
-	exits  int
-	reason string // of the last exit
+	mu      sync.Mutex
+	process *exec.Cmd     // nil while none runs
+	stopped bool          // it shall not run
+	changed chan struct{} // closed and replaced with any of these
+	exits   int
+	reason  string // of the last exit
 }
 
 // newAgent returns the agent of a node, which [agent.run] runs.
@@ -46,66 +50,149 @@ func newAgent(n *node, logFile string, env []string) (*agent, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}}
-	return &agent{node: n, path: path, env: env, log: log, http: &http.Client{Transport: transport}}, nil
+	return &agent{
+		node: n, path: path, env: env, log: log, http: &http.Client{Transport: transport}, changed: make(chan struct{}),
+	}, nil
 }
 
 // agentEnded begins the line that is added to an agent's log when it ends.
 const agentEnded = "calico lab: calico node ended:"
 
-// run starts the agent and starts it again when it ends, sooner or later as it lives
-// longer or shorter.
+// An agent that ends is started again after a second, and later when it keeps ending.
+const (
+	shortestPause = time.Second
+	longestPause  = 5 * time.Second
+	longLife      = 10 * time.Second // after which it does not keep ending
+)
+
+// run starts the agent, and starts it again when it ends, while it is not stopped.
 func (a *agent) run(ctx context.Context) {
-	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
-	pause := shortest
-	for ctx.Err() == nil {
+	pause := shortestPause
+	for a.await(ctx, func() bool { return !a.stopped }) {
 		began := time.Now()
-		err := a.once()
-		a.mu.Lock()
-		a.exits++
-		a.reason = fmt.Sprint(err)
-		a.mu.Unlock()
+		killed, err := a.once()
 		fmt.Fprintf(a.log, agentEnded+" %v\n", err)
-		if time.Since(began) > 10*time.Second {
-			pause = shortest
+		if killed || time.Since(began) > longLife {
+			pause = shortestPause
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, longest)
+		a.rest(ctx, pause)
+		pause = min(2*pause, longestPause)
 	}
 }
 
-func (a *agent) once() error {
+// once runs one process of the agent to its end, and tells whether that was asked for:
+// whether it was killed or stopped.
+func (a *agent) once() (asked bool, err error) {
 	cmd := exec.Command(a.path, "node")
 	cmd.Env = a.env
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = a.log, a.log
-	if err := a.node.ns.start(cmd); err != nil {
-		return fmt.Errorf("start %s: %w", a.path, err)
+	if err = a.node.ns.start(cmd); err != nil {
+		err = fmt.Errorf("start %s: %w", a.path, err)
+	} else {
+		a.update(func() { a.process = cmd })
+		if err = cmd.Wait(); err == nil {
+			err = errors.New("exit status 0")
+		}
 	}
-	a.setCommand(cmd)
-	defer a.setCommand(nil)
-	if err := cmd.Wait(); err != nil {
-		return err
-	}
-	return errors.New("exit status 0")
+	a.update(func() {
+		a.process = nil
+		a.exits++
+		a.reason = err.Error()
+		asked = a.stopped
+	})
+	return asked || killed(cmd.ProcessState), err
 }
 
-func (a *agent) setCommand(cmd *exec.Cmd) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.cmd = cmd
+// killed tells whether a process ended by SIGKILL.
+func killed(s *os.ProcessState) bool {
+	if s == nil {
+		return false
+	}
+	ws, ok := s.Sys().(syscall.WaitStatus)
+	return ok && ws.Signaled() && ws.Signal() == syscall.SIGKILL
 }
 
-// signal sends a signal to the agent if it runs.
-func (a *agent) signal(s os.Signal) error {
+// rest waits for the time to pass, or for the agent to be stopped.
+func (a *agent) rest(ctx context.Context, pause time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, pause)
+	defer cancel()
+	a.await(ctx, func() bool { return a.stopped })
+}
+
+func (a *agent) update(f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.cmd == nil {
-		return fmt.Errorf("the agent of %s does not run", a.node.name)
+	f()
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// await waits until ok, which is called with a's lock held; it returns false if ctx ends
+// before.
+func (a *agent) await(ctx context.Context, ok func() bool) bool {
+	for {
+		a.mu.Lock()
+		done, changed := ok(), a.changed
+		a.mu.Unlock()
+		if ctx.Err() != nil || done {
+			return ctx.Err() == nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
 	}
-	return a.cmd.Process.Signal(s)
+}
+
+// kill kills the agent's process, and returns when it has ended. It is started again.
+func (a *agent) kill(ctx context.Context) error {
+	a.mu.Lock()
+	process, stopped := a.process, a.stopped
+	a.mu.Unlock()
+	switch {
+	case stopped:
+		return fmt.Errorf("the agent of %s does not run: %s", a.node.name, a.stoppedText())
+	case process == nil:
+		return fmt.Errorf("the agent of %s does not run: it ended and is about to be started again", a.node.name)
+	}
+	process.Process.Kill()
+	return a.ended(ctx, process)
+}
+
+// stopTime is how long an agent may take to end before it is killed.
+const stopTime = 10 * time.Second
+
+// stop ends the agent, which is not started again; one that is stopped already is no error.
+func (a *agent) stop(ctx context.Context) error {
+	var process *exec.Cmd
+	a.update(func() { a.stopped, process = true, a.process })
+	if process == nil {
+		return nil
+	}
+	process.Process.Signal(syscall.SIGTERM)
+	defer time.AfterFunc(stopTime, func() { process.Process.Kill() }).Stop()
+	return a.ended(ctx, process)
+}
+
+func (a *agent) ended(ctx context.Context, process *exec.Cmd) error {
+	if !a.await(ctx, func() bool { return a.process != process }) {
+		return fmt.Errorf("the agent of %s has not ended: %w", a.node.name, ctx.Err())
+	}
+	return nil
+}
+
+// start lets the agent run again.
+func (a *agent) start() { a.update(func() { a.stopped = false }) }
+
+func (a *agent) isStopped() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stopped
+}
+
+func (a *agent) stoppedText() string {
+	return fmt.Sprintf("it is stopped, and `calico lab node start %s` starts it", a.node.name)
 }
 
 // lives counts the times the agent ended, and says how it did the last time.
@@ -162,19 +249,25 @@ func (a *agent) status(ctx context.Context, revision int64, wait time.Duration) 
 	return s, nil
 }
 
-// ready waits until the agent is ready, has failed several times, or ctx ends.
+// ready waits until the agent is ready, has ended several times, or ctx ends.
 func (a *agent) ready(ctx context.Context) error {
+	return a.says(ctx, "ready", func(s AgentStatus) bool { return s.Ready })
+}
+
+// says waits until the agent's status is good enough, as what says.
+func (a *agent) says(ctx context.Context, what string, enough func(AgentStatus) bool) error {
 	var last AgentStatus
+	before, _ := a.lives()
 	for {
 		s, err := a.status(ctx, 0, 0)
 		if err == nil {
 			last = s
 		}
-		if err == nil && s.Ready {
+		if err == nil && enough(s) {
 			return nil
 		}
-		if exits, reason := a.lives(); exits >= 3 {
-			return fmt.Errorf("%s: calico node ended %d times: %s: %s", a.node.name, exits, reason, lastWords(a.log.Name()))
+		if exits, reason := a.lives(); exits >= before+3 {
+			return fmt.Errorf("%s: calico node ended %d times: %s: %s", a.node.name, exits-before, reason, lastWords(a.log.Name()))
 		}
 		select {
 		case <-ctx.Done():
@@ -182,7 +275,7 @@ func (a *agent) ready(ctx context.Context) error {
 			if why == "" {
 				why = ": " + lastWords(a.log.Name())
 			}
-			return fmt.Errorf("%s is not ready%s", a.node.name, why)
+			return fmt.Errorf("%s is not %s%s", a.node.name, what, why)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -55,15 +55,35 @@ func (c *Client) call(ctx context.Context, op string, args any, out io.Writer, r
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if err = send(conn, op, args, files); err != nil {
-		err = fmt.Errorf("ask lab %q: %w", c.dir.Name(), err)
-	} else if err = answer(conn, out, result); !errors.Is(err, errHungUp) {
-		return err
-	}
-	if ctx.Err() != nil {
+	err = c.exchange(conn, op, args, out, result, files...)
+	if errors.Is(err, errHungUp) && ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	return err
+}
+
+// lastCall is a request that answers also when ctx ends, with what there is until then.
+func (c *Client) lastCall(ctx context.Context, op string, args any, out io.Writer, result any) error {
+	conn, err := c.dir.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() {
+		conn.CloseWrite()
+		conn.SetDeadline(time.Now().Add(3 * noAnswer))
+	})()
+	return c.exchange(conn, op, args, out, result)
+}
+
+func (c *Client) exchange(conn *net.UnixConn, op string, args any, out io.Writer, result any, files ...*os.File) error {
+	if err := send(conn, op, args, files); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return errHungUp
+		}
+		return fmt.Errorf("ask lab %q: %w", c.dir.Name(), err)
+	}
+	return answer(conn, out, result)
 }
 
 // Run makes a pod.
@@ -88,6 +108,13 @@ func (c *Client) Connect(ctx context.Context, r ConnectRequest, out io.Writer) e
 	return c.call(ctx, "connect", r, out, nil)
 }
 
+// Probe sends probes until their time is over or ctx ends, prints a line for each flow and
+// returns what became of each.
+func (c *Client) Probe(ctx context.Context, r ProbeRequest, out io.Writer) ([]ProbeResult, error) {
+	var results []ProbeResult
+	return results, c.lastCall(ctx, "probe", r, out, &results)
+}
+
 // Exec runs a command in a pod or node with the given standard input, output and error.
 // A command that fails gives an [ExitError].
 func (c *Client) Exec(ctx context.Context, r ExecRequest, stdin, stdout, stderr *os.File) error {
@@ -110,7 +137,12 @@ func (c *Client) Capture(ctx context.Context, r CaptureRequest, out io.Writer) e
 	return c.call(ctx, "capture", r, out, nil)
 }
 
-// SignalAgent sends a signal to a node's agent.
-func (c *Client) SignalAgent(ctx context.Context, node string, s syscall.Signal) error {
-	return c.call(ctx, "agent", AgentRequest{Node: node, Signal: int(s)}, io.Discard, nil)
+// Node does something to a node's agent, and says what it did.
+func (c *Client) Node(ctx context.Context, r NodeRequest, out io.Writer) error {
+	return c.call(ctx, "node", r, out, nil)
+}
+
+// Etcd does something to the lab's etcd, and says what it did.
+func (c *Client) Etcd(ctx context.Context, do EtcdFault, out io.Writer) error {
+	return c.call(ctx, "etcd", do, out, nil)
 }

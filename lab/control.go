@@ -44,7 +44,9 @@ var handlers = map[string]func(*Supervisor, *call) (any, error){
 	"status":  handle((*Supervisor).status),
 	"wait":    handle((*Supervisor).wait),
 	"capture": handle((*Supervisor).capture),
-	"agent":   handle((*Supervisor).signalAgent),
+	"node":    handle((*Supervisor).nodeFault),
+	"etcd":    handle((*Supervisor).etcdFault),
+	"probe":   handle((*Supervisor).probe),
 	"down":    handle((*Supervisor).down),
 }
 

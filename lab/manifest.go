@@ -56,13 +56,14 @@ func (m Manifest) objects() ([]api.Object, error) {
 	return objects, nil
 }
 
-// Apply writes the objects and waits until every live node has them in its kernel. It
-// returns what it did, for the user.
+// Apply writes the objects and waits until every node whose agent is not stopped has them
+// in its kernel. It returns what it did, for the user.
 func (c *Client) Apply(ctx context.Context, m Manifest) (string, error) {
 	return c.write(ctx, m, applyObjects)
 }
 
-// Delete deletes the objects and waits until every live node has done so.
+// Delete deletes the objects and waits until every node whose agent is not stopped has
+// done so.
 func (c *Client) Delete(ctx context.Context, m Manifest) (string, error) {
 	return c.write(ctx, m, deleteObjects)
 }
@@ -72,6 +73,9 @@ func (c *Client) Delete(ctx context.Context, m Manifest) (string, error) {
 func (c *Client) write(ctx context.Context, m Manifest, do func(context.Context, store.Store, []api.Object) (string, error)) (string, error) {
 	objects, err := m.objects()
 	if err != nil {
+		return "", err
+	}
+	if err := c.call(ctx, "etcd", EtcdCheck, io.Discard, nil); err != nil {
 		return "", err
 	}
 	st, err := c.dir.openStore(ctx)
@@ -87,10 +91,15 @@ func (c *Client) write(ctx context.Context, m Manifest, do func(context.Context,
 	if err != nil {
 		return said, err
 	}
-	return said, c.Wait(ctx, revision, m.Patience)
+	stopped, err := c.Wait(ctx, revision, m.Patience)
+	for _, n := range stopped {
+		said += fmt.Sprintf("not yet in force on %s, whose agent is stopped\n", n)
+	}
+	return said, err
 }
 
-// Wait waits until every live node has the revision of the datastore in its kernel.
-func (c *Client) Wait(ctx context.Context, revision store.Revision, patience time.Duration) error {
-	return c.call(ctx, "wait", WaitRequest{Revision: revision, Patience: patience}, io.Discard, nil)
+// Wait waits until every node whose agent is not stopped has the revision of the datastore
+// in its kernel. It returns the names of those whose agent is.
+func (c *Client) Wait(ctx context.Context, revision store.Revision, patience time.Duration) (stopped []string, err error) {
+	return stopped, c.call(ctx, "wait", WaitRequest{Revision: revision, Patience: patience}, io.Discard, &stopped)
 }

@@ -140,7 +140,7 @@ func TestReconcileWritesOnlyWhatDiffers(t *testing.T) {
 	}
 
 	before := len(w.list())
-	l.Must(t, "kill", "node1")
+	l.Must(t, "node", "kill", "node1")
 	waitReady(t, l, "node1")
 	repair(t, h, "vxlan.calico")
 	restored := func() bool {

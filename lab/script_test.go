@@ -75,7 +75,8 @@ func runScript(t *testing.T, file string) {
 func commands(l *labtest.Lab) map[string]script.Cmd {
 	cmds := scripttest.DefaultCmds()
 	for _, verb := range []string{
-		"up", "down", "run", "rm", "exec", "ping", "connect", "apply", "delete", "routes", "status", "env", "kill",
+		"up", "down", "run", "rm", "exec", "ping", "connect", "apply", "delete", "routes", "status", "env",
+		"node", "etcd", "probe",
 	} {
 		cmds[verb] = labCommand(verb, func(s *script.State, args []string) *exec.Cmd {
 			return l.Command(s.Context(), append([]string{verb}, args...)...)

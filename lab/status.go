@@ -3,7 +3,6 @@ package lab
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,14 +12,13 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Status is the state of a lab.
 type Status struct {
 	Nodes []NodeStatus
 	Pods  []PodStatus // by name
+	Etcd  string      // why it does not run; "": it does
 }
 
 // NodeStatus is the state of one node.
@@ -34,7 +32,7 @@ type NodeStatus struct {
 }
 
 func (s *Supervisor) status(c *call, _ struct{}) (any, error) {
-	st := Status{Nodes: make([]NodeStatus, len(s.nodes))}
+	st := Status{Nodes: make([]NodeStatus, len(s.nodes)), Etcd: s.etcd.trouble()}
 	var wg sync.WaitGroup
 	for i, n := range s.nodes {
 		wg.Go(func() { st.Nodes[i] = n.status(c.ctx) })
@@ -60,11 +58,15 @@ func (n *node) status(ctx context.Context) NodeStatus {
 		st.Error = "no agent runs"
 		return st
 	}
+	st.Exits, _ = n.agent.lives()
+	if n.agent.isStopped() {
+		st.Error = "its agent does not run: " + n.agent.stoppedText()
+		return st
+	}
 	var err error
 	if st.Agent, err = n.agent.status(ctx, 0, 0); err != nil {
 		st.Error = err.Error()
 	}
-	st.Exits, _ = n.agent.lives()
 	return st
 }
 
@@ -83,6 +85,9 @@ func (st Status) Print(out io.Writer) error {
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if st.Etcd != "" {
+		fmt.Fprintf(out, "\n%s\n", st.Etcd)
 	}
 	for _, n := range st.Nodes {
 		n.printProblems(out)
@@ -127,7 +132,8 @@ func labelText(labels map[string]string) string {
 	return strings.Join(s, ",")
 }
 
-// WaitRequest waits until every live node has a revision of the datastore in its kernel.
+// WaitRequest waits until every node whose agent is not stopped has a revision of the
+// datastore in its kernel. The result is the names of those whose agent is.
 type WaitRequest struct {
 	Revision int64
 	Patience time.Duration
@@ -135,9 +141,14 @@ type WaitRequest struct {
 
 func (s *Supervisor) wait(c *call, r WaitRequest) (any, error) {
 	lags := make([]string, len(s.nodes))
+	var stopped []string
 	var wg sync.WaitGroup
 	for i, n := range s.nodes {
 		if n.agent == nil {
+			continue
+		}
+		if n.agent.isStopped() {
+			stopped = append(stopped, n.name)
 			continue
 		}
 		wg.Go(func() { lags[i] = n.await(c.ctx, r) })
@@ -147,7 +158,7 @@ func (s *Supervisor) wait(c *call, r WaitRequest) (any, error) {
 	if len(lags) > 0 {
 		return nil, fmt.Errorf("written, but after %v not in force on: %s", r.Patience, strings.Join(lags, "; "))
 	}
-	return nil, nil
+	return stopped, nil
 }
 
 // await waits for the revision; it returns "", or how far the node is.
@@ -170,21 +181,4 @@ func (n *node) await(ctx context.Context, r WaitRequest) string {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// AgentRequest sends a signal to a node's agent, which is started again when it ends.
-type AgentRequest struct {
-	Node   string
-	Signal int
-}
-
-func (s *Supervisor) signalAgent(c *call, r AgentRequest) (any, error) {
-	n, err := s.nodeNamed(r.Node)
-	if err != nil {
-		return nil, err
-	}
-	if n.agent == nil {
-		return nil, errors.New("no agent runs in this lab")
-	}
-	return nil, n.agent.signal(unix.Signal(r.Signal))
 }

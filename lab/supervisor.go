@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,22 +17,18 @@ import (
 	"github.com/calicogo/calico/netlink"
 )
 
-// StartDatastore starts etcd with its data in dir. It serves on the Unix socket and on
-// the TCP address, and returns when it is ready. The package cmd/calico-lab has it, so
-// that this one does not link a server.
-type StartDatastore func(dir, socket string, listen netip.AddrPort) (io.Closer, error)
-
-const etcdPort = 2379
-
 // Supervisor is the process that holds the lab together.
 type Supervisor struct {
 	dir     Dir
 	options Options
 	link    *underlay
+	etcd    *etcdProcess
 	nodes   []*node
 
 	ctx  context.Context
 	stop context.CancelCauseFunc
+
+	probes atomic.Uint32 // source ports taken so far
 
 	mu   sync.Mutex
 	pods map[PodName]*pod
@@ -41,7 +37,7 @@ type Supervisor struct {
 var errDown = errors.New("the lab goes down")
 
 // Supervise runs the supervisor until a client says down.
-func Supervise(arg string, start StartDatastore) error {
+func Supervise(arg string) error {
 	b, err := parseBoot(arg)
 	if err != nil {
 		return err
@@ -54,7 +50,7 @@ func Supervise(arg string, start StartDatastore) error {
 	up := &progress{os.NewFile(progressFD, "progress")}
 	s := &Supervisor{dir: b.Dir, options: b.Options, pods: map[PodName]*pod{}}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
-	control, err := s.build(up, start)
+	control, err := s.build(up)
 	if endErr := up.end(err); err == nil {
 		err = endErr // `up` is gone, nobody knows of this lab
 	}
@@ -70,7 +66,7 @@ func Supervise(arg string, start StartDatastore) error {
 }
 
 // build makes everything, in the order in which the parts need one another.
-func (s *Supervisor) build(up *progress, start StartDatastore) (*net.UnixListener, error) {
+func (s *Supervisor) build(up *progress) (*net.UnixListener, error) {
 	if err := netlink.LoopbackUp(); err != nil {
 		return nil, err
 	}
@@ -87,9 +83,9 @@ func (s *Supervisor) build(up *progress, start StartDatastore) (*net.UnixListene
 	if s.link, err = newUnderlay(s.options); err != nil {
 		return nil, err
 	}
-	listen := netip.AddrPortFrom(s.link.gateway(), etcdPort)
-	if _, err := start(s.dir.etcdData(), s.dir.etcdSocket(), listen); err != nil {
-		return nil, fmt.Errorf("start etcd: %w", err)
+	s.etcd = newEtcdProcess(s.dir, netip.AddrPortFrom(s.link.gateway(), etcdPort))
+	if err := s.etcd.start(s.ctx); err != nil {
+		return nil, err
 	}
 	if err := up.printf("etcd is up"); err != nil {
 		return nil, err

@@ -42,7 +42,8 @@ command. A lab's data and logs are in a directory of its own below $CALICO_LAB_D
 		upCommand(f), downCommand(f), demoCommand(f),
 		runCommand(f), rmCommand(f), execCommand(f), pingCommand(f), connectCommand(f),
 		applyCommand(f), deleteCommand(f),
-		routesCommand(f), statusCommand(f), envCommand(f), captureCommand(f), killCommand(f),
+		routesCommand(f), statusCommand(f), envCommand(f), captureCommand(f),
+		nodeCommand(f), etcdCommand(f), probeCommand(f),
 	)
 	return root
 }

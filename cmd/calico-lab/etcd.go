@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"net/url"
 	"os"
@@ -12,17 +11,9 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-// etcd is an embedded server.
-type etcd struct{ *embed.Etcd }
-
-func (e etcd) Close() error {
-	e.Etcd.Close()
-	return nil
-}
-
 // startEtcd starts a cluster of one and returns when it serves. It implements
 // lab.StartDatastore.
-func startEtcd(dir, socket string, listen netip.AddrPort) (io.Closer, error) {
+func startEtcd(dir, socket string, listen netip.AddrPort) (<-chan error, error) {
 	cfg := embed.NewConfig()
 	cfg.Name = "lab"
 	cfg.Dir = dir
@@ -40,7 +31,7 @@ func startEtcd(dir, socket string, listen netip.AddrPort) (io.Closer, error) {
 	}
 	select {
 	case <-server.Server.ReadyNotify():
-		return etcd{server}, os.Chmod(socket, 0o600)
+		return server.Err(), os.Chmod(socket, 0o600)
 	case err := <-server.Err():
 		return nil, fmt.Errorf("not ready: %w", err)
 	case <-time.After(30 * time.Second):

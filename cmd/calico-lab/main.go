@@ -38,7 +38,9 @@ func run(ctx context.Context, args []string) error {
 		case "init":
 			return lab.Init(args[1])
 		case "supervise":
-			return lab.Supervise(args[1], startEtcd)
+			return lab.Supervise(args[1])
+		case "serve-etcd":
+			return lab.ServeEtcd(args[1], startEtcd)
 		}
 	}
 	cmd := rootCommand()

@@ -6,7 +6,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -113,17 +112,6 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-func killCommand(f *flags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "kill NODE",
-		Short: "Kill a node's agent (SIGKILL); it is started again",
-		Args:  usage(cobra.ExactArgs(1)),
-		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
-			return l.SignalAgent(c.Context(), args[0], syscall.SIGKILL)
-		}),
-	}
 }
 
 func applyCommand(f *flags) *cobra.Command {
