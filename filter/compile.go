@@ -7,7 +7,7 @@ import (
 // Compile returns the program of one family that holds s. It is the plain definition of
 // what a [Compiler] does.
 func Compile(s *dataplane.State, f dataplane.Family) (*Program, error) {
-	c, err := newContext(s, f)
+	c, err := newContext(s, f, stateSets{s, f})
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (c *context) compile(s *dataplane.State) *Program {
 	for _, ch := range p.Chains {
 		for _, name := range ch.setRefs() {
 			if src, ok := c.sets[name]; ok && p.Sets[name] == nil {
-				p.Sets[name] = &Set{Kind: src.kind, Elements: src.contents(s, c.family)}
+				p.Sets[name] = c.fill(src)
 			}
 		}
 	}
@@ -64,37 +64,60 @@ func (c *context) compileEndpoint(p *Program, ep *dataplane.Endpoint) {
 	p.Maps[mapToWl].Chains[string(ep.Interface)] = e.to
 }
 
-// contents returns the elements of the set in state s.
-func (src setSource) contents(s *dataplane.State, f dataplane.Family) map[Element]struct{} {
-	out := map[Element]struct{}{}
-	for _, e := range src.elements {
-		out[e] = struct{}{}
+// fill returns the set as it is now.
+func (c *context) fill(src setSource) *Set {
+	s := &Set{Kind: src.kind, Sense: src.sense}
+	if src.id != "" {
+		s.Elements = c.contents.elements(src.id, src.kind)
+		return s
 	}
+	s.Elements = map[Element]struct{}{}
+	for _, e := range src.elements {
+		s.Elements[e] = struct{}{}
+	}
+	return s
+}
+
+// stateSets are the sets of a state, as far as they are of a family.
+type stateSets struct {
+	state  *dataplane.State
+	family dataplane.Family
+}
+
+func (s stateSets) kinds(id dataplane.SetID) []SetKind {
+	return kinds(len(s.elements(id, Addrs)) > 0, len(s.elements(id, Nets)) > 0)
+}
+
+func (s stateSets) elements(id dataplane.SetID, k SetKind) map[Element]struct{} {
 	all := map[Element]struct{}{}
-	for m := range s.Sets[src.id] {
-		if e, ok := element(m, src.kind, f); ok {
+	for m := range s.state.Sets[id] {
+		if of, e := element(m, s.family); of == k {
 			all[e] = struct{}{}
 		}
 	}
+	out := map[Element]struct{}{}
 	for e := range all {
-		if src.kind != Nets || !contained(e, all) {
+		if k != Nets || !contained(e, all) {
 			out[e] = struct{}{}
 		}
 	}
 	return out
 }
 
-// element returns the member as an element of a set of that kind and family, if it is of
-// that sort.
-func element(m dataplane.Member, k SetKind, f dataplane.Family) (Element, bool) {
-	if !m.Prefix.IsValid() || dataplane.FamilyOf(m.Prefix.Addr()) != f || (k == Triples) != (m.Protocol != 0) {
-		return Element{}, false
+// element returns the member as an element, and the kind of set it goes to; 0: none of the
+// family's.
+func element(m dataplane.Member, f dataplane.Family) (SetKind, Element) {
+	switch {
+	case !m.Prefix.IsValid() || dataplane.FamilyOf(m.Prefix.Addr()) != f:
+		return 0, Element{}
+	case m.Protocol != 0 && m.Prefix.IsSingleIP():
+		return Triples, Element{Prefix: m.Prefix, Protocol: m.Protocol, Ports: dataplane.PortRange{Min: m.Port, Max: m.Port}}
+	case m.Protocol != 0:
+		return 0, Element{}
+	case m.Prefix.IsSingleIP():
+		return Addrs, Element{Prefix: m.Prefix}
 	}
-	if k == Nets {
-		return Element{Prefix: m.Prefix.Masked()}, true
-	}
-	ports := dataplane.PortRange{Min: m.Port, Max: m.Port}
-	return Element{Prefix: m.Prefix, Protocol: m.Protocol, Ports: ports}, m.Prefix.IsSingleIP()
+	return Nets, Element{Prefix: m.Prefix.Masked()}
 }
 
 // contained tells whether a shorter prefix of all contains e's.

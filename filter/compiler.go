@@ -9,10 +9,11 @@ import (
 
 // Compiler holds the program of one family in step with a changing state. A change of
 // a policy touches its chains only, however many endpoints it governs; a change of a set
-// its elements only.
+// its elements only, and the rules that use it when its first or last single address or
+// longer prefix comes or goes.
 type Compiler struct {
 	family  dataplane.Family
-	state   *dataplane.State
+	state   *dataplane.State // but for its sets
 	program *Program
 	ctx     *context // nil until the settings were good for the first time
 
@@ -23,10 +24,10 @@ type Compiler struct {
 
 	compiled map[dataplane.Interface]*dataplane.Endpoint // what the program has of endpoints
 
-	refs  map[string]int      // how often chains refer to a policy chain or set, by name
-	moved map[string]bool     // names whose count has changed
-	live  map[string]*members // of the program's sets that follow one of dataplane's
-	ids   map[dataplane.SetID]map[string]bool
+	refs    map[string]int  // how often chains refer to a policy chain or set, by name
+	moved   map[string]bool // names whose count has changed
+	sets    map[dataplane.SetID]*members
+	pending map[dataplane.SetID][]*dataplane.SetDelta // that sets have not yet taken in
 }
 
 // NewCompiler returns a Compiler whose program is empty and whose state is the empty one.
@@ -34,6 +35,7 @@ func NewCompiler(f dataplane.Family) *Compiler {
 	return &Compiler{
 		family: f, state: dataplane.NewState(), program: NewProgram(f), all: true,
 		endpoints: map[dataplane.Interface]bool{}, policies: map[dataplane.PolicyID]bool{},
+		sets: map[dataplane.SetID]*members{}, pending: map[dataplane.SetID][]*dataplane.SetDelta{},
 	}
 }
 
@@ -51,7 +53,7 @@ func (c *Compiler) Guarded() (first, second *Changes) {
 	return first, second
 }
 
-// Update takes in a change of the state.
+// Update takes in a change of the state, which stays as it is until Changes is next called.
 func (c *Compiler) Update(d *dataplane.Delta) {
 	for id := range d.Endpoints {
 		c.endpoints[id] = true
@@ -60,51 +62,13 @@ func (c *Compiler) Update(d *dataplane.Delta) {
 		c.policies[id] = true
 	}
 	for id, sd := range d.Sets {
-		c.updateSet(id, sd)
+		c.pending[id] = append(c.pending[id], sd)
 	}
 	c.base = c.base || len(d.Tunnels) > 0
 	c.all = c.all || d.Settings != nil
-	c.state.Apply(d)
-}
-
-// updateSet passes what really changes to the live sets.
-func (c *Compiler) updateSet(id dataplane.SetID, sd *dataplane.SetDelta) {
-	have := c.state.Sets[id]
-	for name := range c.ids[id] {
-		m, kind := c.live[name], c.program.Sets[name].Kind
-		if sd == nil {
-			for x := range have {
-				c.feed(m.remove, x, kind)
-			}
-			continue
-		}
-		for x := range distinct(sd.Remove) {
-			if _, ok := have[x]; ok {
-				c.feed(m.remove, x, kind)
-			}
-		}
-		for x := range distinct(sd.Add) {
-			if _, ok := have[x]; !ok {
-				c.feed(m.add, x, kind)
-			}
-		}
-	}
-}
-
-// distinct returns the members of a list, each once: several may be one element, which
-// is counted.
-func distinct(list []dataplane.Member) dataplane.Members {
-	m := make(dataplane.Members, len(list))
-	for _, x := range list {
-		m[x] = struct{}{}
-	}
-	return m
-}
-
-func (c *Compiler) feed(f func(Element), x dataplane.Member, k SetKind) {
-	if e, ok := element(x, k, c.family); ok {
-		f(e)
-	}
+	rest := *d
+	rest.Sets = nil
+	c.state.Apply(&rest)
 }
 
 // Changes returns what leads from the program to the one of the present state. After an
@@ -115,6 +79,7 @@ func (c *Compiler) Changes() (*Changes, error) {
 	}
 	ch := newChanges()
 	c.ctx.tunnels = c.state.Tunnels
+	c.members(ch)
 	if !c.ctx.off() {
 		c.step(ch)
 	}
@@ -131,28 +96,47 @@ func (c *Compiler) clean() {
 
 // everything compiles anew.
 func (c *Compiler) everything() (*Changes, error) {
-	ctx, err := newContext(c.state, c.family)
+	ctx, err := newContext(c.state, c.family, (*liveSets)(c))
 	if err != nil {
 		return nil, err
 	}
+	of := newChanges()
+	c.members(of)
 	next := ctx.compile(c.state)
 	ch := c.program.Diff(next)
-	c.ctx, c.program, c.compiled = ctx, next, maps.Clone(c.state.Endpoints)
-	c.refs, c.moved = map[string]int{}, map[string]bool{}
-	c.live, c.ids = map[string]*members{}, map[dataplane.SetID]map[string]bool{}
-	for _, chain := range next.Chains {
-		c.count(chain, +1)
-	}
-	ctx.noted = nil
-	for name, src := range ctx.sets {
-		if next.Sets[name] == nil {
-			delete(ctx.sets, name)
-		} else {
-			c.follow(name, src)
+	for name, sc := range of.Sets { // which both programs have by now
+		if _, ok := ch.Sets[name]; !ok {
+			ch.Sets[name] = sc
 		}
 	}
+	c.ctx, c.program, c.compiled = ctx, next, maps.Clone(c.state.Endpoints)
+	c.recount()
 	c.clean()
 	return ch, nil
+}
+
+// recount writes the books of the program anew.
+func (c *Compiler) recount() {
+	c.refs, c.moved = map[string]int{}, map[string]bool{}
+	for _, m := range c.sets {
+		m.sets, m.chains = nil, map[string]int{}
+	}
+	for name, chain := range c.program.Chains {
+		c.count(name, chain, +1)
+	}
+	c.ctx.noted = nil
+	for name, src := range c.ctx.sets {
+		switch {
+		case c.program.Sets[name] == nil:
+			delete(c.ctx.sets, name)
+		case src.id != "":
+			m := c.set(src.id)
+			m.sets = append(m.sets, name)
+		}
+	}
+	for id := range c.sets {
+		c.drop(id)
+	}
 }
 
 // step compiles what is noted as changed.
@@ -166,8 +150,7 @@ func (c *Compiler) step(ch *Changes) {
 		c.endpoint(ch, id)
 	}
 	c.policyChains(ch)
-	c.sets(ch)
-	c.members(ch)
+	c.programSets(ch)
 }
 
 // put makes chain the one of that name; nil: there is none.
@@ -177,30 +160,31 @@ func (c *Compiler) put(ch *Changes, name string, chain *Chain) {
 		return
 	}
 	if old != nil {
-		c.count(old, -1)
+		c.count(name, old, -1)
 	}
 	ch.Chains[name] = chain
 	if chain == nil {
 		delete(c.program.Chains, name)
 		return
 	}
-	c.count(chain, +1)
+	c.count(name, chain, +1)
 	c.program.Chains[name] = chain
 }
 
-// count adds n to the count of everything that chain refers to.
-func (c *Compiler) count(chain *Chain, n int) {
-	add := func(name string) {
-		c.refs[name] += n
-		c.moved[name] = true
-	}
+// count adds n to the count of everything that the chain of that name refers to.
+func (c *Compiler) count(name string, chain *Chain, n int) {
 	for _, r := range chain.Rules {
 		if r.Verdict == Jump || r.Verdict == Goto {
-			add(r.Target)
+			c.refs[r.Target] += n
+			c.moved[r.Target] = true
 		}
 	}
-	for _, name := range chain.setRefs() {
-		add(name)
+	for _, set := range chain.setRefs() {
+		c.refs[set] += n
+		c.moved[set] = true
+		if id := c.ctx.sets[set].id; id != "" {
+			c.set(id).use(name, n)
+		}
 	}
 }
 
@@ -311,8 +295,8 @@ func (c *Compiler) policyChains(ch *Changes) {
 	}
 }
 
-// sets makes the sets that are now referred to and removes those that are not.
-func (c *Compiler) sets(ch *Changes) {
+// programSets makes the sets that are now referred to and removes those that are not.
+func (c *Compiler) programSets(ch *Changes) {
 	for _, name := range c.ctx.noted {
 		c.moved[name] = true // a rule may have been left out after its sets were noted
 	}
@@ -323,54 +307,91 @@ func (c *Compiler) sets(ch *Changes) {
 		switch {
 		case !ok:
 		case c.refs[name] > 0 && !have:
-			sc := &SetChange{Kind: src.kind, New: true}
-			set := &Set{Kind: src.kind, Elements: src.contents(c.state, c.family)}
-			sc.Add = missing(set.Elements, nil)
-			ch.Sets[name], c.program.Sets[name] = sc, set
-			c.follow(name, src)
+			set := c.ctx.fill(src)
+			ch.Sets[name] = &SetChange{Kind: set.Kind, Sense: set.Sense, New: true, Add: missing(set.Elements, nil)}
+			c.program.Sets[name] = set
+			if src.id != "" {
+				m := c.set(src.id)
+				m.sets = append(m.sets, name)
+			}
 		case c.refs[name] <= 0:
 			if have {
-				ch.Sets[name] = &SetChange{Kind: src.kind, Gone: true}
+				ch.Sets[name] = &SetChange{Kind: src.kind, Sense: src.sense, Gone: true}
 			}
-			delete(c.program.Sets, name)
 			c.forget(name, src)
 		}
 	}
 }
 
-// follow has the set called name follow its source's members from now on.
-func (c *Compiler) follow(name string, src setSource) {
-	if src.id == "" {
-		return
-	}
-	m := newMembers(src.kind)
-	for x := range c.state.Sets[src.id] {
-		c.feed(m.add, x, src.kind)
-	}
-	clear(m.touched) // the program's set has them
-	c.live[name] = m
-	if c.ids[src.id] == nil {
-		c.ids[src.id] = map[string]bool{}
-	}
-	c.ids[src.id][name] = true
-}
-
 func (c *Compiler) forget(name string, src setSource) {
+	delete(c.program.Sets, name)
 	delete(c.ctx.sets, name)
-	delete(c.live, name)
 	delete(c.refs, name)
-	delete(c.ids[src.id], name)
-	if len(c.ids[src.id]) == 0 {
-		delete(c.ids, src.id)
+	if m := c.sets[src.id]; m != nil {
+		m.sets = slices.DeleteFunc(m.sets, func(s string) bool { return s == name })
+		c.drop(src.id)
 	}
 }
 
-// members passes on what has changed in live sets.
+// set returns the members of a set, which are none if nothing was said of it.
+func (c *Compiler) set(id dataplane.SetID) *members {
+	m := c.sets[id]
+	if m == nil {
+		m = newMembers()
+		c.sets[id] = m
+	}
+	return m
+}
+
+// drop forgets an empty set that nobody uses.
+func (c *Compiler) drop(id dataplane.SetID) {
+	if c.sets[id].unused() {
+		delete(c.sets, id)
+	}
+}
+
+// members has the sets take in what was said of them, and the program's with them. Where
+// the kinds of what is in a set are others than before, its rules must be made anew.
 func (c *Compiler) members(ch *Changes) {
-	for name, m := range c.live {
-		if len(m.touched) > 0 {
-			add, remove := m.take(c.program.Sets[name].Elements)
-			c.elements(ch, name, add, remove)
+	for id, deltas := range c.pending {
+		m, out := c.set(id), newFlips()
+		was := m.kinds()
+		for _, sd := range deltas {
+			m.apply(sd, c.family, out)
+		}
+		for _, f := range out {
+			f.net()
+		}
+		for _, name := range m.sets {
+			set := c.program.Sets[name]
+			if f := out[set.Kind]; len(f.add)+len(f.remove) > 0 {
+				ch.Sets[name] = &SetChange{Kind: set.Kind, Sense: set.Sense, Add: f.add, Remove: f.remove}
+			}
+		}
+		if !slices.Equal(was, m.kinds()) {
+			c.touch(m)
+		}
+		c.drop(id)
+	}
+	clear(c.pending)
+}
+
+// touch notes the chains that refer to a set.
+func (c *Compiler) touch(m *members) {
+	for name := range m.chains {
+		if pc, ok := c.ctx.policies[name]; ok {
+			c.policies[pc.id] = true
+		} else {
+			c.base = true
 		}
 	}
+}
+
+// liveSets are the Compiler's sets as a context needs them.
+type liveSets Compiler
+
+func (l *liveSets) kinds(id dataplane.SetID) []SetKind { return (*Compiler)(l).set(id).kinds() }
+
+func (l *liveSets) elements(id dataplane.SetID, k SetKind) map[Element]struct{} {
+	return (*Compiler)(l).set(id).of(k)
 }

@@ -12,16 +12,16 @@ func TestCompilerForgets(t *testing.T) {
 	c := NewCompiler(dataplane.IPv4)
 	id := dataplane.PolicyID{Kind: "NetworkPolicy", Name: "p"}
 	ep := &dataplane.Endpoint{Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Ingress: []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}}}
-	step := func(d *dataplane.Delta) [7]int {
+	step := func(d *dataplane.Delta) [8]int {
 		c.Update(d)
 		if _, err := c.Changes(); err != nil {
 			t.Fatal(err)
 		}
 		n := 0
-		for _, names := range c.ids {
-			n += len(names)
+		for _, m := range c.sets {
+			n += len(m.sets) + len(m.chains)
 		}
-		return [7]int{len(c.ctx.sets), len(c.ctx.policies), len(c.live), n, len(c.refs), len(c.moved), len(c.compiled)}
+		return [8]int{len(c.ctx.sets), len(c.ctx.policies), len(c.sets), n, len(c.refs), len(c.moved), len(c.compiled), len(c.pending)}
 	}
 	empty := step(dataplane.NewDelta())
 	d := dataplane.NewDelta()
@@ -31,13 +31,21 @@ func TestCompilerForgets(t *testing.T) {
 		{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:a"}}, Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 1, Max: 1}, {Min: 3, Max: 3}}}},
 		{Action: dataplane.Allow, Src: never, Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 2, Max: 1}}}},
 	}}
+	all := []dataplane.Member{
+		{Prefix: netip.MustParsePrefix("10.0.0.0/8")}, {Prefix: netip.MustParsePrefix("10.0.0.1/32")},
+		{Prefix: netip.MustParsePrefix("10.0.0.1/32"), Protocol: dataplane.TCP, Port: 1},
+	}
 	full := step(d)
 	if full == empty {
 		t.Fatalf("an endpoint with a policy leaves the books as they were: %v", full)
 	}
 	d = dataplane.NewDelta()
+	d.Sets["s:a"], d.Sets["s:unused"] = &dataplane.SetDelta{Add: all}, &dataplane.SetDelta{Add: all}
+	step(d)
+	d = dataplane.NewDelta()
+	d.Sets["s:a"], d.Sets["s:unused"] = nil, &dataplane.SetDelta{Remove: all}
 	d.Endpoints["cali1"], d.Policies[id] = nil, nil
 	if got := step(d); got != empty {
-		t.Errorf("books are %v, want %v as at first (sets, policies, live, ids, refs, moved, compiled)", got, empty)
+		t.Errorf("books are %v, want %v as at first (sets, policies, members, their users, refs, moved, compiled, pending)", got, empty)
 	}
 }

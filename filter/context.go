@@ -20,14 +20,22 @@ type context struct {
 	accept   uint32     // mark: allowed by policy
 	pass     uint32     // mark: leave the tier
 	snat     netip.Addr // natOutgoing's source; invalid: masquerade
+	contents contents
 	sets     map[string]setSource
 	noted    []string // names put into sets since the Compiler last looked
 	policies map[string]policyChain
 }
 
+// contents are what sets have of one family.
+type contents interface {
+	kinds(dataplane.SetID) []SetKind // of the sets that hold its addresses and prefixes; never none
+	elements(dataplane.SetID, SetKind) map[Element]struct{}
+}
+
 // setSource says what is in a set.
 type setSource struct {
 	kind     SetKind
+	sense    Sense
 	id       dataplane.SetID // of dataplane's set, or
 	elements []Element       // constant
 }
@@ -39,9 +47,9 @@ type policyChain struct {
 }
 
 // newContext returns an error if the settings cannot be held.
-func newContext(s *dataplane.State, f dataplane.Family) (*context, error) {
+func newContext(s *dataplane.State, f dataplane.Family, sets contents) (*context, error) {
 	c := &context{
-		family: f, set: s.Settings, tunnels: s.Tunnels,
+		family: f, set: s.Settings, tunnels: s.Tunnels, contents: sets,
 		sets: map[string]setSource{}, policies: map[string]policyChain{},
 	}
 	if err := c.marks(s.Settings.MarkMask); err != nil {
@@ -135,10 +143,26 @@ func (c *context) workload(f Field) []Match {
 	return out
 }
 
-// ref notes a set and returns the reference to it.
-func (c *context) ref(id dataplane.SetID, k SetKind) SetRef {
-	name := setName(id, c.family, k)
-	return c.note(name, setSource{kind: k, id: id})
+// ref notes a set that a match in this sense needs, and returns the reference to it.
+func (c *context) ref(id dataplane.SetID, k SetKind, s Sense) SetRef {
+	name := setName(id, c.family, k, s)
+	return c.note(name, setSource{kind: k, sense: s, id: id})
+}
+
+// in returns the alternatives of the match of an address in the set.
+func (c *context) in(f Field, id dataplane.SetID, s Sense) (either [][]Match) {
+	for _, k := range c.contents.kinds(id) {
+		either = append(either, []Match{{Field: f, Value: c.ref(id, k, s)}})
+	}
+	return either
+}
+
+// notIn returns the match of an address that is not in the set.
+func (c *context) notIn(f Field, id dataplane.SetID, s Sense) (all []Match) {
+	for _, k := range c.contents.kinds(id) {
+		all = append(all, Match{Field: f, Not: true, Value: c.ref(id, k, s)})
+	}
+	return all
 }
 
 // constant notes a set of fixed contents, named by them.

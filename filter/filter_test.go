@@ -88,6 +88,9 @@ func TestChangesSumToCompile(t *testing.T) {
 				diff := cmp.Diff(want, sum, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}))
 				t.Fatalf("step %d, %v: sum of changes differs from Compile (-want +got):\n%s", i, f, diff)
 			}
+			if !reflect.DeepEqual(want, c.Program()) {
+				t.Fatalf("step %d, %v: Program is not what its changes sum to", i, f)
+			}
 			if ch, _ := c.Changes(); !ch.Empty() {
 				t.Fatalf("step %d, %v: Changes again gives %+v, want nothing", i, f, ch)
 			}
@@ -136,32 +139,40 @@ func TestChangesAreProportional(t *testing.T) {
 		ep.Ingress = []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}}
 		s.Endpoints[ep.Interface] = ep
 	}
-	set := func(a dataplane.Action) *dataplane.Policy {
-		return &dataplane.Policy{ID: id, Ingress: []dataplane.Rule{{Action: a, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:a"}}}}}
+	set := func(p dataplane.Protocol) *dataplane.Policy {
+		return &dataplane.Policy{ID: id, Ingress: []dataplane.Rule{{Action: dataplane.Allow, Protocol: p, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:a"}}}}}
 	}
-	s.Policies[id] = set(dataplane.Allow)
+	s.Policies[id] = set(dataplane.TCP)
+	other := dataplane.PolicyID{Kind: "Profile", Name: "p"}
+	s.Policies[other] = &dataplane.Policy{ID: other, Ingress: []dataplane.Rule{{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:b"}}}}}
+	s.Endpoints[difftest.Iface(0)].Profiles = []dataplane.PolicyID{other}
 	c := filter.NewCompiler(dataplane.IPv4)
 	c.Update(s.Delta())
 	if _, err := c.Changes(); err != nil {
 		t.Fatal(err)
 	}
 	d := dataplane.NewDelta()
-	d.Policies[id] = set(dataplane.Deny)
+	d.Policies[id] = set(dataplane.UDP)
 	c.Update(d)
 	ch, _ := c.Changes()
 	if len(ch.Chains) != 1 || len(ch.Sets)+len(ch.Maps) != 0 {
 		t.Errorf("a policy's change touches chains %v, %d sets, %d maps; want one chain", slices.Collect(maps.Keys(ch.Chains)), len(ch.Sets), len(ch.Maps))
 	}
-	d = dataplane.NewDelta()
-	d.Sets["s:a"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: difftest.Prefix("10.0.0.0/8")}}}
-	c.Update(d)
-	ch, _ = c.Changes()
-	if len(ch.Chains)+len(ch.Maps) != 0 || len(ch.Sets) != 1 {
-		t.Errorf("a set's change: %+v; want one set", ch)
-	}
-	for _, sc := range ch.Sets {
-		if len(sc.Add) != 1 || len(sc.Remove) != 0 {
-			t.Errorf("a set's change: %+v; want one element", sc)
+	for _, step := range []struct {
+		member string
+		chains int
+	}{{"10.0.0.1/32", 0}, {"10.0.0.0/8", 1}, {"11.0.0.0/8", 0}, {"10.0.0.2/32", 0}} {
+		d = dataplane.NewDelta()
+		d.Sets["s:a"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: difftest.Prefix(step.member)}}}
+		c.Update(d)
+		ch, _ = c.Changes()
+		if len(ch.Chains) != step.chains || len(ch.Maps) != 0 || len(ch.Sets) != 1 {
+			t.Errorf("%s is added: %+v; want one set, %d chains", step.member, ch, step.chains)
+		}
+		for _, sc := range ch.Sets {
+			if len(sc.Add) != 1 || len(sc.Remove) != 0 {
+				t.Errorf("%s is added: %+v; want one element", step.member, sc)
+			}
 		}
 	}
 }
@@ -247,7 +258,7 @@ func TestManyNetworks(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, sc := range ch.Sets {
-			if strings.HasSuffix(name, "s.a") {
+			if !sc.New && strings.HasSuffix(name, "s.a/deny") {
 				add, remove = len(sc.Add), len(sc.Remove)
 			}
 		}
@@ -258,7 +269,7 @@ func TestManyNetworks(t *testing.T) {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 24)
 		many.Add = append(many.Add, dataplane.Member{Prefix: p})
 	}
-	step(&dataplane.SetDelta{})
+	step(&dataplane.SetDelta{Add: []dataplane.Member{{Prefix: difftest.Prefix("1.0.0.0/8")}}})
 	if add, remove := step(many); add != n || remove != 0 {
 		t.Errorf("%d networks: %d added, %d removed", n, add, remove)
 	}

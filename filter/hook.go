@@ -103,13 +103,11 @@ func (c *context) postrouting() []Rule {
 	if c.off() {
 		return nil
 	}
-	rules := []Rule{{
-		Match: []Match{
-			{Field: SrcAddr, Value: c.ref(dataplane.SetMasqPools, Nets)},
-			{Field: DstAddr, Not: true, Value: c.ref(dataplane.SetAllPools, Nets)},
-		},
-		Actions: []Action{c.natOutgoing()},
-	}}
+	var rules []Rule
+	for _, from := range c.in(SrcAddr, dataplane.SetMasqPools, Opens) {
+		match := append(from, c.notIn(DstAddr, dataplane.SetAllPools, Opens)...)
+		rules = append(rules, Rule{Match: match, Actions: []Action{c.natOutgoing()}})
+	}
 	for _, device := range c.sortedTunnels() {
 		if t := c.tunnels[device]; t.Family == c.family && t.Addr.IsValid() {
 			rules = append(rules, foreignSource(device, t.Addr))
@@ -243,8 +241,8 @@ func (c *context) foreignTunnels() []Rule {
 		default:
 			continue
 		}
-		stranger := Match{Field: SrcAddr, Not: true, Value: c.ref(dataplane.SetNodes, Nets)}
-		rules = append(rules, Rule{Match: append(match, stranger), Verdict: c.deny()})
+		stranger := c.notIn(SrcAddr, dataplane.SetNodes, Opens)
+		rules = append(rules, Rule{Match: append(match, stranger...), Verdict: c.deny()})
 	}
 	return rules
 }

@@ -11,7 +11,7 @@ type Field uint8
 
 const (
 	SrcAddr    Field = iota + 1
-	DstAddr          // Prefix, SetRef of Nets
+	DstAddr          // Prefix, SetRef of Nets or Addrs
 	Protocol         // Number
 	SrcPort          // Ports, SetRef of PortRanges; the rule has matched the protocol before
 	DstPort          //

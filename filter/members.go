@@ -1,114 +1,132 @@
 package filter
 
-import "net/netip"
+import (
+	"maps"
+	"slices"
 
-// members is a live set: what it was told. What of it is shown is the program's set: in one
-// of nets a prefix is shown while no shorter one contains it, for kernels take no overlaps.
+	"github.com/calicogo/calico/dataplane"
+)
+
+// members is what a set of dataplane's has of one family, by kind, and who uses it. The
+// program's sets share its maps.
 type members struct {
-	nets    bool
-	count   map[Element]int
-	bits    [129]int             // how many elements have a prefix of that length
-	touched map[Element]struct{} // come or gone since take
+	addrs, triples map[Element]struct{}
+	nets           nets
+	sets           []string       // of the program, that follow it
+	chains         map[string]int // how often chains refer to it: their rules depend on its kinds
 }
 
-func newMembers(k SetKind) *members {
-	return &members{nets: k == Nets, count: map[Element]int{}, touched: map[Element]struct{}{}}
-}
+func newMembers() *members { return &members{chains: map[string]int{}} }
 
-func (m *members) add(e Element) {
-	if m.count[e] == 0 {
-		m.touched[e] = struct{}{}
-		m.bits[e.Prefix.Bits()]++
+// of returns the elements of that kind, in a map that stays the same. Most sets need but one.
+func (m *members) of(k SetKind) map[Element]struct{} {
+	at := &m.nets.shown
+	switch k {
+	case Addrs:
+		at = &m.addrs
+	case Triples:
+		at = &m.triples
 	}
-	m.count[e]++
+	if *at == nil {
+		*at = map[Element]struct{}{}
+	}
+	return *at
 }
 
-func (m *members) remove(e Element) {
-	switch m.count[e] {
+// kinds are those that a match of addresses refers to.
+func (m *members) kinds() []SetKind { return kinds(len(m.addrs) > 0, !m.nets.empty()) }
+
+func kinds(addrs, nets bool) []SetKind {
+	switch {
+	case addrs && nets:
+		return []SetKind{Addrs, Nets}
+	case nets:
+		return []SetKind{Nets}
+	}
+	return []SetKind{Addrs}
+}
+
+// use adds n to the count of the chain's references.
+func (m *members) use(chain string, n int) {
+	if m.chains[chain] += n; m.chains[chain] <= 0 {
+		delete(m.chains, chain)
+	}
+}
+
+// unused tells whether nothing is lost without m.
+func (m *members) unused() bool {
+	return len(m.addrs)+len(m.triples)+len(m.sets)+len(m.chains) == 0 && m.nets.empty()
+}
+
+// apply changes m as a State's Apply does, and adds to out what comes and goes of it, by
+// kind. nil: everything goes.
+func (m *members) apply(sd *dataplane.SetDelta, f dataplane.Family, out map[SetKind]*flips) {
+	if sd == nil {
+		for k, have := range map[SetKind]map[Element]struct{}{Addrs: m.addrs, Triples: m.triples, Nets: m.nets.shown} {
+			out[k].remove = slices.AppendSeq(out[k].remove, maps.Keys(have))
+			clear(have)
+		}
+		m.nets.root = nil
+		return
+	}
+	for _, x := range sd.Add {
+		m.add(x, f, out)
+	}
+	for _, x := range sd.Remove {
+		m.remove(x, f, out)
+	}
+}
+
+func (m *members) add(x dataplane.Member, f dataplane.Family, out map[SetKind]*flips) {
+	k, e := element(x, f)
+	switch k {
 	case 0:
-	case 1:
-		m.touched[e] = struct{}{}
-		delete(m.count, e)
-		m.bits[e.Prefix.Bits()]--
+	case Nets:
+		m.of(k)
+		m.nets.add(x.Prefix, out[k])
 	default:
-		m.count[e]--
-	}
-}
-
-func (m *members) shown(e Element) bool {
-	if m.count[e] == 0 {
-		return false
-	}
-	if !m.nets {
-		return true
-	}
-	for bits := range e.Prefix.Bits() {
-		if m.bits[bits] > 0 && m.count[Element{Prefix: outer(e.Prefix, bits)}] > 0 {
-			return false
+		if _, ok := m.of(k)[e]; !ok {
+			m.of(k)[e] = struct{}{}
+			out[k].add = append(out[k].add, e)
 		}
 	}
-	return true
 }
 
-// take returns what is to come and go of what is shown.
-func (m *members) take(shown map[Element]struct{}) (add, remove []Element) {
-	m.touchInner()
-	for e := range m.touched {
-		_, was := shown[e]
-		switch is := m.shown(e); {
-		case is && !was:
-			add = append(add, e)
-		case was && !is:
-			remove = append(remove, e)
+func (m *members) remove(x dataplane.Member, f dataplane.Family, out map[SetKind]*flips) {
+	k, e := element(x, f)
+	switch k {
+	case 0:
+	case Nets:
+		m.nets.remove(x.Prefix, out[k])
+	default:
+		if _, ok := m.of(k)[e]; ok {
+			delete(m.of(k), e)
+			out[k].remove = append(out[k].remove, e)
 		}
 	}
-	clear(m.touched)
-	return add, remove
 }
 
-// touchInner touches what touched prefixes contain, in one pass over the set, however many
-// they are; and in none if there is nothing longer than they.
-func (m *members) touchInner() {
-	if !m.nets {
+func newFlips() map[SetKind]*flips { return map[SetKind]*flips{Addrs: {}, Nets: {}, Triples: {}} }
+
+// net drops what came and went again, or went and came.
+func (f *flips) net() {
+	if len(f.add) == 0 || len(f.remove) == 0 {
 		return
 	}
-	var lengths [129]bool
-	shortest := len(lengths)
-	for e := range m.touched {
-		lengths[e.Prefix.Bits()] = true
-		shortest = min(shortest, e.Prefix.Bits())
+	times := map[Element]int{}
+	for _, e := range f.add {
+		times[e]++
 	}
-	if !m.longer(shortest) {
-		return
+	for _, e := range f.remove {
+		times[e]--
 	}
-	var inner []Element
-	for e := range m.count {
-		for bits := shortest; bits < e.Prefix.Bits(); bits++ {
-			if !lengths[bits] {
-				continue
-			}
-			if _, ok := m.touched[Element{Prefix: outer(e.Prefix, bits)}]; ok {
-				inner = append(inner, e)
-				break
-			}
+	f.add, f.remove = f.add[:0], f.remove[:0]
+	for e, n := range times {
+		switch {
+		case n > 0:
+			f.add = append(f.add, e)
+		case n < 0:
+			f.remove = append(f.remove, e)
 		}
 	}
-	for _, e := range inner {
-		m.touched[e] = struct{}{}
-	}
-}
-
-// longer tells whether there is a prefix longer than bits.
-func (m *members) longer(bits int) bool {
-	for n := bits + 1; n < len(m.bits); n++ {
-		if m.bits[n] > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// outer returns the prefix of that length, which is smaller, that contains p.
-func outer(p netip.Prefix, bits int) netip.Prefix {
-	return netip.PrefixFrom(p.Addr(), bits).Masked()
 }

@@ -3,7 +3,6 @@ package filter
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"strings"
 
 	"github.com/calicogo/calico/dataplane"
@@ -57,14 +56,16 @@ var wellKnown = map[dataplane.SetID]string{
 	dataplane.SetNodes:     "all-hosts-net",
 }
 
-// setName is the name of a dataplane set's members of one family and kind.
-func setName(id dataplane.SetID, f dataplane.Family, k SetKind) string {
-	prefix := fmt.Sprintf("cali%d0", f)
-	if k == Triples {
-		prefix = fmt.Sprintf("cali%dp", f)
-	}
+// setName is the name of a dataplane set's members of one family and kind, in one sense.
+func setName(id dataplane.SetID, f dataplane.Family, k SetKind, s Sense) string {
+	prefix := "cali" + [...]string{dataplane.IPv4: "4", dataplane.IPv6: "6"}[f] + map[SetKind]string{Nets: "0", Addrs: "a", Triples: "p"}[k]
+	return prefix + plainName(id) + [...]string{Neutral: "/pass", Opens: "", Closes: "/deny"}[s]
+}
+
+// plainName is the id as every backend takes it.
+func plainName(id dataplane.SetID) string {
 	if name, ok := wellKnown[id]; ok {
-		return prefix + name
+		return name
 	}
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == ':'
@@ -73,5 +74,5 @@ func setName(id dataplane.SetID, f dataplane.Family, k SetKind) string {
 	if len(s) > 100 || strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) >= 0 {
 		s = "h:" + hash(s)
 	}
-	return prefix + strings.ReplaceAll(s, ":", ".") // ids have no dot left, so names stay distinct
+	return strings.ReplaceAll(s, ":", ".") // ids have no dot left, so names stay distinct
 }

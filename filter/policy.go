@@ -20,35 +20,60 @@ func (c *context) policy(pol *dataplane.Policy, ingress bool) *Chain {
 		from = pol.Ingress
 	}
 	for i := range from {
-		ch.Rules = append(ch.Rules, c.rules(&from[i])...)
+		ch.Rules = append(ch.Rules, c.rules(&from[i], sense(from[i:]))...)
 	}
 	return ch
 }
 
+// sense is that of the first of rules: whether it lets pass what it matches. A Log rule has
+// that of the one that it most likely goes with, so that they share sets.
+func sense(rules []dataplane.Rule) Sense {
+	for i := range rules {
+		switch rules[i].Action {
+		case dataplane.Log:
+		case dataplane.Allow:
+			return Opens
+		case dataplane.Pass:
+			return Neutral
+		default:
+			return Closes
+		}
+	}
+	return Closes
+}
+
 // rules returns the rules that together do what r does: none if r cannot match in this
 // family, several where conditions are or-ed. At most one of them logs a packet.
-func (c *context) rules(r *dataplane.Rule) []Rule {
-	common, ok := c.common(r)
+func (c *context) rules(r *dataplane.Rule, s Sense) []Rule {
+	conditions, ok := c.conditions(r, s)
 	if !ok {
 		return nil
 	}
-	src, ok1 := c.ports(&r.Src, SrcPort, SrcTriple)
-	dst, ok2 := c.ports(&r.Dst, DstPort, DstTriple)
-	if !ok1 || !ok2 {
-		return nil
-	}
 	if r.Action == dataplane.Log {
-		src, dst = disjoint(src), disjoint(dst)
+		for i := range conditions {
+			conditions[i] = disjoint(conditions[i])
+		}
 	}
 	var out []Rule
-	for _, proto := range protocols(r) {
-		for _, s := range src {
-			for _, d := range dst {
-				one := c.effect(r.Action)
-				one.Match = slices.Concat(proto, common, s, d)
-				out = append(out, one)
+	for _, match := range product(slices.Insert(conditions, 0, protocols(r))) {
+		one := c.effect(r.Action)
+		one.Match = match
+		out = append(out, one)
+	}
+	return out
+}
+
+// product returns every way to choose one alternative of each condition.
+func product(conditions [][][]Match) [][]Match {
+	out := [][]Match{nil}
+	for _, alternatives := range conditions {
+		var longer [][]Match
+		for _, have := range out {
+			for _, a := range alternatives {
+				longer = append(longer, slices.Concat(have, a))
 			}
 		}
+		out = longer
 	}
 	return out
 }
@@ -95,8 +120,9 @@ func matchesPorts(x *dataplane.Peer) bool {
 	return len(x.Ports)+len(x.PortSets)+len(x.NotPorts)+len(x.NotPortSets) > 0
 }
 
-// common returns the matches but for protocol and ports; false: the rule matches nothing.
-func (c *context) common(r *dataplane.Rule) ([]Match, bool) {
+// conditions returns r's but for the protocol's, each as its alternatives; false: the rule
+// matches nothing.
+func (c *context) conditions(r *dataplane.Rule, s Sense) ([][][]Match, bool) {
 	if r.Family != 0 && r.Family != c.family {
 		return nil, false
 	}
@@ -108,9 +134,11 @@ func (c *context) common(r *dataplane.Rule) ([]Match, bool) {
 	if !ok || ports && icmp != nil {
 		return nil, false
 	}
-	src, ok1 := c.addr(&r.Src, SrcAddr)
-	dst, ok2 := c.addr(&r.Dst, DstAddr)
-	return slices.Concat(icmp, src, dst), ok1 && ok2
+	src, ok1 := c.addr(&r.Src, SrcAddr, s)
+	dst, ok2 := c.addr(&r.Dst, DstAddr, s)
+	srcPorts, ok3 := c.ports(&r.Src, SrcPort, SrcTriple, s)
+	dstPorts, ok4 := c.ports(&r.Dst, DstPort, DstTriple, s)
+	return slices.Concat([][][]Match{{icmp}}, src, dst, [][][]Match{srcPorts, dstPorts}), ok1 && ok2 && ok3 && ok4
 }
 
 func (c *context) icmp(r *dataplane.Rule) ([]Match, bool) {
@@ -131,25 +159,26 @@ func (c *context) icmp(r *dataplane.Rule) ([]Match, bool) {
 	return match, true
 }
 
-// addr returns the matches of a peer's address; false: it matches nothing.
-func (c *context) addr(x *dataplane.Peer, f Field) ([]Match, bool) {
-	var out []Match
+// addr returns the conditions of a peer's address; false: it matches nothing.
+func (c *context) addr(x *dataplane.Peer, f Field, s Sense) ([][][]Match, bool) {
+	var all []Match
 	if len(x.Nets) > 0 {
 		switch in := c.nets(x.Nets); {
 		case len(in) == 0:
 			return nil, false
 		case in[0].Prefix.Bits() > 0:
-			out = append(out, Match{Field: f, Value: c.netsValue(in)})
+			all = append(all, Match{Field: f, Value: c.netsValue(in)})
 		}
 	}
 	if in := c.nets(x.NotNets); len(in) > 0 {
-		out = append(out, Match{Field: f, Not: true, Value: c.netsValue(in)})
-	}
-	for _, id := range x.Sets {
-		out = append(out, Match{Field: f, Value: c.ref(id, Nets)})
+		all = append(all, Match{Field: f, Not: true, Value: c.netsValue(in)})
 	}
 	for _, id := range x.NotSets {
-		out = append(out, Match{Field: f, Not: true, Value: c.ref(id, Nets)})
+		all = append(all, c.notIn(f, id, s.inverse())...)
+	}
+	out := [][][]Match{{all}}
+	for _, id := range x.Sets {
+		out = append(out, c.in(f, id, s))
 	}
 	return out, true
 }
@@ -184,13 +213,13 @@ func (c *context) netsValue(in []Element) Value {
 
 // ports returns the alternatives of the match of a peer's ports; false: it matches
 // nothing.
-func (c *context) ports(x *dataplane.Peer, port, triple Field) ([][]Match, bool) {
+func (c *context) ports(x *dataplane.Peer, port, triple Field, s Sense) ([][]Match, bool) {
 	var not []Match
 	if in := ranges(x.NotPorts); len(in) > 0 {
 		not = append(not, Match{Field: port, Not: true, Value: c.portsValue(in)})
 	}
 	for _, id := range x.NotPortSets {
-		not = append(not, Match{Field: triple, Not: true, Value: c.ref(id, Triples)})
+		not = append(not, Match{Field: triple, Not: true, Value: c.ref(id, Triples, s.inverse())})
 	}
 	if len(x.Ports)+len(x.PortSets) == 0 {
 		if len(not) == 0 && matchesPorts(x) {
@@ -203,7 +232,7 @@ func (c *context) ports(x *dataplane.Peer, port, triple Field) ([][]Match, bool)
 		out = append(out, append([]Match{{Field: port, Value: c.portsValue(in)}}, not...))
 	}
 	for _, id := range x.PortSets {
-		out = append(out, append([]Match{{Field: triple, Value: c.ref(id, Triples)}}, not...))
+		out = append(out, append([]Match{{Field: triple, Value: c.ref(id, Triples, s)}}, not...))
 	}
 	return out, len(out) > 0
 }

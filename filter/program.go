@@ -55,9 +55,10 @@ const (
 	FilterTable
 )
 
-// Set is a set of elements of one kind.
+// Set is a set of elements of one kind, which rules use in one sense.
 type Set struct {
 	Kind     SetKind
+	Sense    Sense
 	Elements map[Element]struct{}
 }
 
@@ -66,6 +67,7 @@ type SetKind uint8
 
 const (
 	Nets       SetKind = iota + 1 // Prefix; none contains another
+	Addrs                         // Prefix, a single address
 	PortRanges                    // Ports; they do not overlap
 	Triples                       // Prefix (an address), Protocol, Ports (one)
 	Ifaces                        // Iface
@@ -79,6 +81,20 @@ type Element struct {
 	Prefix   netip.Prefix
 	Protocol dataplane.Protocol
 	Ports    dataplane.PortRange
+}
+
+// Sense says which way elements move the verdict of packets that they fit.
+type Sense uint8
+
+const (
+	Neutral Sense = iota // some way, or none
+	Opens                // with an element more, no packet passes less
+	Closes               // with an element more, no packet passes more
+)
+
+// inverse is the sense of a match's negation.
+func (s Sense) inverse() Sense {
+	return [...]Sense{Neutral: Neutral, Opens: Closes, Closes: Opens}[s]
 }
 
 // Map names the chain for each value of a field, which is InIface or OutIface.
@@ -97,6 +113,7 @@ type Changes struct {
 // SetChange changes a set.
 type SetChange struct {
 	Kind        SetKind
+	Sense       Sense
 	New, Gone   bool // at most one of them
 	Add, Remove []Element
 }
@@ -115,21 +132,6 @@ func newChanges() *Changes {
 
 // Empty tells whether c changes nothing.
 func (c *Changes) Empty() bool { return len(c.Chains)+len(c.Sets)+len(c.Maps) == 0 }
-
-// Split takes the new sets out of c where rules change too, so that a backend can fill them
-// first: nothing refers to them yet. Without chains in c all of it is rest.
-func (c *Changes) Split() (sets, rest *Changes) {
-	sets, rest = newChanges(), newChanges()
-	rest.Chains, rest.Maps = c.Chains, c.Maps
-	for name, sc := range c.Sets {
-		if sc.New && len(c.Chains) > 0 {
-			sets.Sets[name] = sc
-		} else {
-			rest.Sets[name] = sc
-		}
-	}
-	return sets, rest
-}
 
 // Apply changes p by c.
 func (p *Program) Apply(c *Changes) {
@@ -154,7 +156,7 @@ func (p *Program) applySet(name string, sc *SetChange) {
 		return
 	}
 	if sc.New {
-		p.Sets[name] = &Set{Kind: sc.Kind, Elements: map[Element]struct{}{}}
+		p.Sets[name] = &Set{Kind: sc.Kind, Sense: sc.Sense, Elements: map[Element]struct{}{}}
 	}
 	for _, e := range sc.Remove {
 		delete(p.Sets[name].Elements, e)
@@ -179,7 +181,7 @@ func (p *Program) applyMap(name string, mc *MapChange) {
 }
 
 // Diff returns the changes that lead from p to q, both made by this package: what bears
-// one name in both is of one kind.
+// one name in both is of one kind and sense.
 func (p *Program) Diff(q *Program) *Changes {
 	c := newChanges()
 	for name, ch := range q.Chains {
@@ -202,7 +204,7 @@ func (ch *Chain) equal(o *Chain) bool { return reflect.DeepEqual(ch, o) }
 func (p *Program) diffSets(q *Program, c *Changes) {
 	for name, s := range q.Sets {
 		old := p.Sets[name]
-		sc := &SetChange{Kind: s.Kind, New: old == nil}
+		sc := &SetChange{Kind: s.Kind, Sense: s.Sense, New: old == nil}
 		if old == nil {
 			old = &Set{}
 		}
@@ -213,7 +215,7 @@ func (p *Program) diffSets(q *Program, c *Changes) {
 	}
 	for name, s := range p.Sets {
 		if q.Sets[name] == nil {
-			c.Sets[name] = &SetChange{Kind: s.Kind, Gone: true}
+			c.Sets[name] = &SetChange{Kind: s.Kind, Sense: s.Sense, Gone: true}
 		}
 	}
 }

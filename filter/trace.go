@@ -210,7 +210,7 @@ func (r *run) element(f Field) Element {
 func (r *run) inSet(s *Set, f Field) (holds, has bool) {
 	e := r.element(f)
 	has = (s.Kind != Triples && s.Kind != PortRanges || r.p.Ports()) && (s.Kind != Ifaces || e.Iface != "")
-	if s.Kind == Triples || s.Kind == Ifaces || s.Kind == IfaceAddrs {
+	if s.Kind == Addrs || s.Kind == Triples || s.Kind == Ifaces || s.Kind == IfaceAddrs {
 		_, holds = s.Elements[e]
 		return holds, has
 	}

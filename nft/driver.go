@@ -138,9 +138,8 @@ func (d *Driver) sync(t *table) error {
 	if !t.trusted {
 		return d.repair(t)
 	}
-	sets, rest := ch.Split()
-	for _, ch := range []*filter.Changes{sets, rest} {
-		if err := d.send(t, ch, false); err != nil {
+	for _, step := range ch.Steps() {
+		if err := d.send(t, step, false); err != nil {
 			t.trusted = false
 			return err
 		}

@@ -11,8 +11,9 @@ import (
 	"github.com/calicogo/calico/filter"
 )
 
-// set returns the kernel's set for one of the program. Its elements are intervals where
-// they may become so, whatever they are now.
+// set returns the kernel's set for one of the program. Those without intervals are hash
+// tables in the kernel. They have no size: a table of a given size is allocated whole, and
+// refuses more; the others grow and shrink.
 func (e *encoder) set(name string, k filter.SetKind) *nftables.Set {
 	addr := nftables.TypeIPAddr
 	if e.family == dataplane.IPv6 {
@@ -20,6 +21,8 @@ func (e *encoder) set(name string, k filter.SetKind) *nftables.Set {
 	}
 	s := &nftables.Set{Name: name}
 	switch k {
+	case filter.Addrs:
+		s.KeyType = addr
 	case filter.Nets:
 		s.KeyType, s.Interval = addr, true
 	case filter.PortRanges:
@@ -47,6 +50,8 @@ func (e *encoder) vmap(name string) *nftables.Set {
 // elements returns x as elements of the kernel's set: an interval is two.
 func elements(k filter.SetKind, x filter.Element) []nftables.SetElement {
 	switch k {
+	case filter.Addrs:
+		return []nftables.SetElement{{Key: x.Prefix.Addr().AsSlice()}}
 	case filter.Nets:
 		return interval(x.Prefix.Addr().AsSlice(), last(x.Prefix).AsSlice())
 	case filter.PortRanges:

@@ -1,0 +1,127 @@
+package filter
+
+// Split takes the new sets out of c where rules change too, so that a backend can fill them
+// first: nothing refers to them yet. Without chains in c all of it is rest.
+func (c *Changes) Split() (sets, rest *Changes) {
+	sets, rest = newChanges(), newChanges()
+	rest.Chains, rest.Maps = c.Chains, c.Maps
+	for name, sc := range c.Sets {
+		if sc.New && len(c.Chains) > 0 {
+			sets.Sets[name] = sc
+		} else {
+			rest.Sets[name] = sc
+		}
+	}
+	return sets, rest
+}
+
+// Steps returns c as transactions to be made one after another, so that at no moment a
+// packet passes that neither the program before c nor the one after it lets pass.
+//
+// One transaction would not do. A packet that is under way when the kernel takes it may have
+// been compared with one set before and with another, or with rules, after; and kernels that
+// keep intervals in arrays (Linux 6.18 does) show rules a moment before the elements of the
+// same transaction. So a packet could meet any mixture of old and new, and one that both
+// programs deny could find a mixture that allows it. The steps are:
+//
+//  1. new sets, filled, to which nothing refers yet; and of the sets there are, whatever
+//     only closes: elements out of sets that open, and into sets that close;
+//  2. the chains and maps, the sets without a sense, and the sets that go;
+//  3. whatever only opens.
+//
+// In step 1 a packet meets the old rules and at most fewer ways to pass than they give it; in
+// step 3 the same is true of the new rules; and in step 2 of the one or the other, for the
+// kernel follows one generation of chains from a hook to its end. Whatever a step's own
+// mixture is, it can only be stricter. Sets without a sense are those of Pass rules, and
+// those that endpoints fill: these hold nothing open that the dispatch maps do not.
+//
+// The price: a packet that both programs allow, by different sets, may open its flow a
+// transaction's time later. Where one prefix gives way to others inside it, or they to it, the
+// set changes in one step, and no packet is denied that both let pass.
+func (c *Changes) Steps() []*Changes {
+	closing, rules, opening := newChanges(), newChanges(), newChanges()
+	rules.Chains, rules.Maps = c.Chains, c.Maps
+	for name, sc := range c.Sets {
+		switch {
+		case sc.New:
+			closing.Sets[name] = sc
+		case sc.Gone || sc.Sense == Neutral || len(sc.Add)+len(sc.Remove) == 0:
+			rules.Sets[name] = sc
+		default:
+			grow, shrink := sc.halves()
+			if sc.Sense == Closes {
+				grow, shrink = shrink, grow
+			}
+			closing.put(name, shrink)
+			opening.put(name, grow)
+		}
+	}
+	var out []*Changes
+	for _, step := range []*Changes{closing, rules, opening} {
+		if !step.Empty() {
+			out = append(out, step)
+		}
+	}
+	return out
+}
+
+func (c *Changes) put(name string, sc *SetChange) {
+	if len(sc.Add)+len(sc.Remove) > 0 {
+		c.Sets[name] = sc
+	}
+}
+
+// halves returns the two parts of a change, in whichever order they are made: after the one
+// the set contains no address less, after the other none more. What comes for what it
+// contains, or goes for what it contained, is in one part.
+func (sc *SetChange) halves() (grow, shrink *SetChange) {
+	grow, shrink = &SetChange{Kind: sc.Kind, Sense: sc.Sense}, &SetChange{Kind: sc.Kind, Sense: sc.Sense}
+	if sc.Kind != Nets || len(sc.Add) == 0 || len(sc.Remove) == 0 {
+		grow.Add, shrink.Remove = sc.Add, sc.Remove
+		return grow, shrink
+	}
+	added, removed := newOuters(sc.Add), newOuters(sc.Remove)
+	for _, e := range sc.Add {
+		if removed.contain(e) {
+			shrink.Add = append(shrink.Add, e)
+		} else {
+			grow.Add = append(grow.Add, e)
+		}
+	}
+	for _, e := range sc.Remove {
+		if added.contain(e) {
+			grow.Remove = append(grow.Remove, e)
+		} else {
+			shrink.Remove = append(shrink.Remove, e)
+		}
+	}
+	return grow, shrink
+}
+
+// outers is a list of prefixes, to be asked whether one contains another prefix.
+type outers struct {
+	elements map[Element]struct{}
+	bits     [129]bool // the lengths there are
+}
+
+func newOuters(list []Element) *outers {
+	o := &outers{elements: make(map[Element]struct{}, len(list))}
+	for _, e := range list {
+		o.elements[e] = struct{}{}
+		o.bits[e.Prefix.Bits()] = true
+	}
+	return o
+}
+
+// contain tells whether a prefix shorter than e's contains it.
+func (o *outers) contain(e Element) bool {
+	for bits := range e.Prefix.Bits() {
+		if !o.bits[bits] {
+			continue
+		}
+		if _, ok := o.elements[Element{Prefix: outer(e.Prefix, bits)}]; ok {
+			return true
+		}
+	}
+	return false
+}

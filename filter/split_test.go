@@ -1,0 +1,167 @@
+package filter_test
+
+import (
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/difftest"
+)
+
+// TestStepsOpenNothing holds that between two programs, whichever part of a step a packet
+// meets, none passes that both deny.
+func TestStepsOpenNothing(t *testing.T) {
+	seed := difftest.Seed(t)
+	const f = dataplane.IPv4
+	g := difftest.NewGen(seed)
+	state := withoutPass(g.State())
+	c := filter.NewCompiler(f)
+	c.Update(state.Delta())
+	first, _ := c.Changes()
+	before := filter.NewProgram(f)
+	before.Apply(first)
+	split, closed, open := 0, 0, 0
+	for range difftest.Count(t, "FILTER_SPLITS", 250) {
+		d := dataplane.NewDelta()
+		for range 4 {
+			state.Apply(d)
+			d = g.Delta(state)
+			d.Settings = nil
+			forbidPass(d)
+			c.Update(d)
+		}
+		state.Apply(d)
+		ch, err := c.Changes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := clone(before)
+		after.Apply(ch)
+		steps := ch.Steps()
+		if len(steps) > 1 {
+			split++
+		}
+		now := clone(before)
+		for _, step := range steps {
+			mix := clone(now)
+			mix.Apply(part(g.Rand, step))
+			for range 200 {
+				p := g.Packet()
+				if p.Family() != f || passes(before, p) || passes(after, p) {
+					open++
+					continue
+				}
+				closed++
+				if passes(mix, p) {
+					t.Fatalf("a packet passes on the way from one program to another that both deny: %+v\nafter\n%s", p, difftest.Describe(state))
+				}
+			}
+			now.Apply(step)
+		}
+		if diff := now.Diff(after); !diff.Empty() {
+			t.Fatalf("steps sum to another program: %+v", diff)
+		}
+		before = after
+	}
+	if split < 50 || closed < 1000 || open < 1000 {
+		t.Errorf("%d changes of several steps, %d packets that both deny, %d others: the test says little", split, closed, open)
+	}
+}
+
+func passes(p *filter.Program, x dataplane.Packet) bool {
+	v := p.Trace(x).Verdict
+	return v == dataplane.Accept || v == dataplane.Return
+}
+
+// withoutPass makes Deny rules of Pass rules, whose sets have no sense.
+func withoutPass(s *dataplane.State) *dataplane.State {
+	d := dataplane.NewDelta()
+	maps.Copy(d.Policies, s.Policies)
+	forbidPass(d)
+	return s
+}
+
+func forbidPass(d *dataplane.Delta) {
+	for _, p := range d.Policies {
+		if p == nil {
+			continue
+		}
+		for _, rules := range [][]dataplane.Rule{p.Ingress, p.Egress} {
+			for i := range rules {
+				if rules[i].Action == dataplane.Pass {
+					rules[i].Action = dataplane.Deny
+				}
+			}
+		}
+	}
+}
+
+// part returns some of what a step changes: of a step that changes sets alone any of it, else
+// the chains and maps.
+func part(r *rand.Rand, step *filter.Changes) *filter.Changes {
+	out := filter.NewProgram(0).Diff(filter.NewProgram(0))
+	if len(step.Chains)+len(step.Maps) > 0 {
+		return step
+	}
+	for name, sc := range step.Sets {
+		some := *sc
+		if !sc.New && sc.Kind != filter.Nets { // those change in one
+			some.Add, some.Remove = half(r, sc.Add), half(r, sc.Remove)
+		}
+		if sc.New || r.IntN(2) == 0 {
+			out.Sets[name] = &some
+		}
+	}
+	return out
+}
+
+func half(r *rand.Rand, list []filter.Element) (out []filter.Element) {
+	for _, e := range list {
+		if r.IntN(2) == 0 {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func clone(p *filter.Program) *filter.Program {
+	q := filter.NewProgram(p.Family)
+	maps.Copy(q.Chains, p.Chains)
+	for name, s := range p.Sets {
+		q.Sets[name] = &filter.Set{Kind: s.Kind, Sense: s.Sense, Elements: maps.Clone(s.Elements)}
+	}
+	for name, m := range p.Maps {
+		q.Maps[name] = &filter.Map{Field: m.Field, Chains: maps.Clone(m.Chains)}
+	}
+	return q
+}
+
+// A prefix gives way to those inside it, and they to it, in one transaction.
+func TestOnePrefixForOthers(t *testing.T) {
+	net := func(s string) filter.Element { return filter.Element{Prefix: netip.MustParsePrefix(s)} }
+	wide, in, other := net("10.0.0.0/8"), net("10.1.0.0/16"), net("11.0.0.0/8")
+	for _, x := range []struct {
+		sense       filter.Sense
+		add, remove []filter.Element
+		want        int
+	}{
+		{filter.Opens, []filter.Element{in}, []filter.Element{wide}, 1},
+		{filter.Closes, []filter.Element{in}, []filter.Element{wide}, 1},
+		{filter.Opens, []filter.Element{wide}, []filter.Element{in}, 1},
+		{filter.Opens, []filter.Element{other}, []filter.Element{in}, 2},
+		{filter.Closes, []filter.Element{other}, []filter.Element{in}, 2},
+		{filter.Neutral, []filter.Element{other}, []filter.Element{in}, 1},
+	} {
+		ch := &filter.Changes{Sets: map[string]*filter.SetChange{"s": {Kind: filter.Nets, Sense: x.sense, Add: x.add, Remove: x.remove}}}
+		steps := ch.Steps()
+		if len(steps) != x.want {
+			t.Errorf("%+v: %d steps, want %d", x, len(steps), x.want)
+		}
+		if x.want == 2 && (len(steps[0].Sets["s"].Add) > 0) != (x.sense == filter.Closes) {
+			t.Errorf("%+v: the first step is %+v", x, steps[0].Sets["s"])
+		}
+	}
+}
