@@ -25,6 +25,7 @@ type batch struct {
 	table  *nftables.Table
 	fresh  bool    // the table is new: nothing is in it
 	labels []label // of the messages, in order
+	drift  *drift  // what else there is to mend; never nil
 	setID  uint32
 	msgs   []mdl.Message
 	err    error
@@ -38,7 +39,7 @@ type label struct {
 }
 
 func newBatch(enc *encoder) *batch {
-	b := &batch{enc: enc}
+	b := &batch{enc: enc, drift: newDrift()}
 	b.table = &nftables.Table{Name: tableName, Family: nftables.TableFamily(enc.afFamily())}
 	b.conn, b.err = nftables.New(nftables.WithTestDial(func(req []mdl.Message) ([]mdl.Message, error) {
 		if len(req) > 2 {
@@ -80,6 +81,33 @@ func (b *batch) messages() ([]mdl.Message, error) {
 		return nil, fmt.Errorf("encode: %d messages for %d objects", len(b.msgs), len(b.labels))
 	}
 	return b.msgs, nil
+}
+
+// mend adds what a program's changes cannot say. It goes last.
+func (b *batch) mend() {
+	for _, name := range sorted(b.drift.policy) {
+		c := &nftables.Chain{Name: name, Table: b.table}
+		base(c, b.drift.policy[name].Base)
+		b.note("set policy of", "chain", name)
+		b.conn.AddChain(c)
+	}
+	b.take()
+	for _, o := range b.drift.others {
+		b.labels = append(b.labels, label{verb: "delete", kind: o.kind, name: o.name})
+		b.msgs = append(b.msgs, o.message(b.enc.afFamily()))
+	}
+}
+
+// wake makes the table's flags none, so that its chains are in force.
+func (b *batch) wake() {
+	b.labels = append(b.labels, label{verb: "wake", kind: "table", name: tableName})
+	out := []byte{b.enc.afFamily(), unix.NFNETLINK_V0, 0, 0}
+	out = appendAttr(out, unix.NFTA_TABLE_NAME, []byte(tableName+"\x00"))
+	out = appendAttr(out, unix.NFTA_TABLE_FLAGS, make([]byte, 4))
+	b.msgs = append(b.msgs, mdl.Message{
+		Header: mdl.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE, Flags: mdl.Request},
+		Data:   out,
+	})
 }
 
 // clearTable removes the table and makes it anew, empty.
@@ -149,6 +177,10 @@ func (b *batch) addSet(kind string, s *nftables.Set) {
 // newChain makes the chain, or empties the one there is.
 func (b *batch) newChain(name string, ch *filter.Chain) {
 	c := &nftables.Chain{Name: name, Table: b.table}
+	if b.drift.base[name] {
+		b.note("delete", "chain", name)
+		b.conn.DelChain(c)
+	}
 	if ch != nil {
 		if ch.Base != nil {
 			base(c, ch.Base)
@@ -210,6 +242,13 @@ func (b *batch) changeMap(name string, mc *filter.MapChange) {
 // change removes before it adds: a prefix may take the place of one that it overlaps.
 func (b *batch) change(kind string, s *nftables.Set, remove, add []nftables.SetElement) {
 	s.Table = b.table
+	if b.drift.empty[s.Name] {
+		b.note("empty", kind, s.Name)
+		b.conn.FlushSet(s)
+	}
+	remove = append(b.drift.wipe[s.Name], remove...)
+	delete(b.drift.empty, s.Name) // the rest of the set's change may come with another batch
+	delete(b.drift.wipe, s.Name)
 	b.fail(chunks(remove, func(part []nftables.SetElement) error {
 		b.note("remove from", kind, s.Name)
 		return b.conn.SetDeleteElements(s, part)

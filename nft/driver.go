@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	mdl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"
@@ -25,7 +24,8 @@ type Stats struct {
 	Transactions int // sent to the kernel and taken by it
 	Messages     int // in those
 	Reads        int // of a whole table
-	Replacements int // of a whole table, because it was not as it must be
+	Repairs      int // of a table in which something was not as it must be
+	Replacements int // of a whole table, because it was not there, or nothing less helps
 }
 
 // Driver holds the policy of a State in nftables, in one network namespace. It is a
@@ -47,6 +47,7 @@ type table struct {
 	enc      *encoder
 	compiler *filter.Compiler
 	trusted  bool // the kernel holds the compiler's program
+	refused  bool // the kernel did not take the last repair
 }
 
 // New returns a Driver for the network namespace of descriptor ns, or netlink.Current. It
@@ -56,7 +57,7 @@ func New(ns int, cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.get(unix.NFT_MSG_GETGEN, 0, 0, nil, func(*mdl.AttributeDecoder) error { return nil })
+	err = s.get(unix.NFT_MSG_GETGEN, 0, 0, nil, func([]byte) {})
 	if err != nil {
 		s.close()
 		return nil, probeError(err)
@@ -147,45 +148,65 @@ func (d *Driver) sync(t *table) error {
 	return nil
 }
 
-// repair reads the table and replaces it whole if it is not as it must be, or if it cannot
-// be read because someone keeps changing tables.
+// repair reads the table and mends what is not as it must be, and no more. A table that is
+// not there, or that took no repair, is put in place whole.
 func (d *Driver) repair(t *table) error {
-	same, err := d.same(t)
+	drift, err := d.sock.drift(t.enc, t.compiler.Program())
 	if err != nil {
-		return err
+		return fmt.Errorf("read: %w", err)
 	}
-	if !same {
-		first, second := t.compiler.Guarded()
-		if err := d.send(t, first, true); err != nil {
-			return err
-		}
-		if err := d.send(t, second, false); err != nil {
+	d.stats.Reads++
+	switch {
+	case drift.none():
+	case drift.whole != "" || t.refused:
+		if err := d.replace(t); err != nil {
 			return err
 		}
 		d.stats.Replacements++
+	default:
+		if err := d.mend(t, drift); err != nil {
+			var r *refusal
+			t.refused = errors.As(err, &r)
+			return err
+		}
+		d.stats.Repairs++
 	}
-	t.trusted = true
+	t.trusted, t.refused = true, false
 	return nil
 }
 
-// same tells whether the kernel's table is known to be as it must be.
-func (d *Driver) same(t *table) (bool, error) {
-	have, err := d.sock.read(t.enc.afFamily())
-	if errors.Is(err, errInterrupted) {
-		return false, nil
+// replace puts the program in place of whatever there is.
+func (d *Driver) replace(t *table) error {
+	first, second := t.compiler.Guarded()
+	if err := d.send(t, first, true); err != nil {
+		return err
 	}
-	if err != nil {
-		return false, fmt.Errorf("read: %w", err)
+	return d.send(t, second, false)
+}
+
+// mend takes the kernel's table from where it has drifted to the program.
+func (d *Driver) mend(t *table, drift *drift) error {
+	if drift.flags { // with nothing else: the kernel takes no base chains together with it
+		b := newBatch(t.enc)
+		b.wake()
+		if err := d.transact(b); err != nil {
+			return err
+		}
 	}
-	d.stats.Reads++
-	if !have.exists {
-		return false, nil
+	sets, rest := drift.changes.Split()
+	if !sets.Empty() {
+		b := newBatch(t.enc)
+		b.drift = drift
+		b.apply(sets)
+		if err := d.transact(b); err != nil {
+			return err
+		}
 	}
-	want, err := t.enc.imageOf(t.compiler.Program())
-	if err != nil {
-		return false, err
-	}
-	return want.differs(have) == "", nil
+	b := newBatch(t.enc)
+	b.drift = drift
+	b.apply(rest)
+	b.mend()
+	return d.transact(b)
 }
 
 // send makes the changes in one transaction; anew: of a table that is emptied first.
@@ -205,6 +226,9 @@ func (d *Driver) transact(b *batch) error {
 	msgs, err := b.messages()
 	if err != nil {
 		return err
+	}
+	if len(msgs) == 0 {
+		return nil
 	}
 	if err := d.sock.transact(msgs); err != nil {
 		return b.explain(err)

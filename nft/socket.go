@@ -13,9 +13,10 @@ import (
 
 // socket speaks nfnetlink's nf_tables subsystem in one network namespace.
 type socket struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd   int
+	port uint32 // by which the kernel's notifications tell who made a change
+	seq  uint32
+	buf  []byte
 }
 
 const (
@@ -31,7 +32,11 @@ func openSocket(ns int) (*socket, error) {
 		if err != nil {
 			return err
 		}
-		return unix.Bind(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if err := unix.Bind(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			return err
+		}
+		s.port, err = portOf(s.fd)
+		return err
 	})
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, errors.New("nftables: the kernel lacks nfnetlink (CONFIG_NETFILTER_NETLINK, module nfnetlink)")
@@ -45,6 +50,19 @@ func openSocket(ns int) (*socket, error) {
 	}
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	return s, nil
+}
+
+// portOf is the port of a netlink socket, as the kernel has chosen it.
+func portOf(fd int) (uint32, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, err
+	}
+	nl, ok := sa.(*unix.SockaddrNetlink)
+	if !ok {
+		return 0, fmt.Errorf("a netlink socket has an address of type %T", sa)
+	}
+	return nl.Pid, nil
 }
 
 func (s *socket) close() {
@@ -167,8 +185,9 @@ func (s *socket) receive(flags int) ([]received, error) {
 
 var errInterrupted = errors.New("tables kept changing while ours was read")
 
-// get asks for objects and calls f with the body of each, past nfnetlink's own header.
-func (s *socket) get(kind uint16, family byte, flags mdl.HeaderFlags, attrs []mdl.Attribute, f func(*mdl.AttributeDecoder) error) error {
+// get asks for objects and calls f with the attributes of each. With errInterrupted all
+// the same all that came was passed on.
+func (s *socket) get(kind uint16, family byte, flags mdl.HeaderFlags, attrs []mdl.Attribute, f func([]byte)) error {
 	body, err := mdl.MarshalAttributes(attrs)
 	if err != nil {
 		return err
@@ -184,7 +203,7 @@ func (s *socket) get(kind uint16, family byte, flags mdl.HeaderFlags, attrs []md
 }
 
 // dump reads the answers to the last request.
-func (s *socket) dump(many bool, f func(*mdl.AttributeDecoder) error) error {
+func (s *socket) dump(many bool, f func([]byte)) error {
 	var failed error
 	for {
 		msgs, err := s.receive(unix.MSG_DONTWAIT)
@@ -207,27 +226,13 @@ func (s *socket) dump(many bool, f func(*mdl.AttributeDecoder) error) error {
 				}
 				return unix.Errno(-int32(binary.NativeEndian.Uint32(m.data)))
 			}
-			if failed == nil {
-				failed = decode(m.data, f)
+			if len(m.data) < 4 {
+				return errors.New("an answer without header")
 			}
+			f(m.data[4:])
 			if !many {
 				return failed
 			}
 		}
 	}
-}
-
-func decode(b []byte, f func(*mdl.AttributeDecoder) error) error {
-	if len(b) < 4 {
-		return errors.New("a message without header")
-	}
-	ad, err := mdl.NewAttributeDecoder(b[4:])
-	if err != nil {
-		return err
-	}
-	ad.ByteOrder = binary.BigEndian
-	if err := f(ad); err != nil {
-		return err
-	}
-	return ad.Err()
 }
