@@ -1,14 +1,20 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
-
-	vnl "github.com/vishvananda/netlink"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/store"
+	"github.com/calicogo/calico/watch"
 )
 
 // Bytes that an encapsulation adds to each packet.
@@ -18,49 +24,180 @@ const (
 	overheadVXLANv6 = 70
 )
 
-// podMTU is the MTU of pods' interfaces: that of the device which carries the node's
-// address, less the most that any encapsulation in use adds.
-func podMTU(hostMTU int, pools []*api.IPPool) int {
-	over := 0
-	for _, p := range pools {
-		if p.Spec.Disabled {
-			continue
-		}
-		if p.Spec.IPIPMode != "" && p.Spec.IPIPMode != api.EncapNever {
-			over = max(over, overheadIPIP)
-		}
-		if vxlan(p.Spec) {
-			if familyOf(p) == dataplane.IPv6 {
-				over = max(over, overheadVXLANv6)
-			} else {
-				over = max(over, overheadVXLAN)
-			}
-		}
-	}
-	return hostMTU - over
+// tunnelMTU is a sort of tunnel as far as MTUs are concerned.
+type tunnelMTU struct {
+	family   dataplane.Family
+	overhead int
+	mtu      int   // as configured; 0: what is left of the path
+	enabled  *bool // nil: as the pools have it
+	used     func(api.IPPoolSpec) bool
 }
 
-// deviceMTU is the MTU of the interface that has the address. An ADD asks for it while
-// devices come and go by the dozen: it reads the addresses of one family, of which pods'
-// devices have none, and no device but the one.
-func deviceMTU(h *netlink.Handle, addr netip.Addr) (int, error) {
-	family := vnl.FAMILY_V4
-	if addr.Is6() {
-		family = vnl.FAMILY_V6
+func tunnelMTUs(f config.Felix) []tunnelMTU {
+	return []tunnelMTU{
+		{dataplane.IPv4, overheadIPIP, f.IPIPMTU, f.IPIPEnabled, ipip},
+		{dataplane.IPv4, overheadVXLAN, f.VXLANMTU, f.VXLANEnabled, vxlan},
+		{dataplane.IPv6, overheadVXLANv6, f.VXLANMTUV6, f.VXLANEnabled, vxlan},
 	}
-	addrs, err := netlink.Dump(func() ([]vnl.Addr, error) { return h.AddrList(nil, family) })
+}
+
+// podMTU is the MTU of pods' interfaces: that of the path to the other nodes, or what the
+// tightest of the tunnels in use leaves of it or is configured to have.
+func podMTU(path int, pools []*api.IPPool, f config.Felix) int {
+	mtu := path
+	for _, t := range tunnelMTUs(f) {
+		switch {
+		case !t.inUse(pools):
+		case t.mtu != 0:
+			mtu = min(mtu, t.mtu)
+		default:
+			mtu = min(mtu, path-t.overhead)
+		}
+	}
+	return mtu
+}
+
+func (t tunnelMTU) inUse(pools []*api.IPPool) bool {
+	if t.enabled != nil && (!*t.enabled || t.family == dataplane.IPv4) {
+		return *t.enabled
+	}
+	for _, p := range pools {
+		if !p.Spec.Disabled && t.used(p.Spec) && familyOf(p) == t.family {
+			return true
+		}
+	}
+	return false
+}
+
+// knownMTU is the pods' MTU for as long as nothing changed that it depends on: to find it
+// out takes a request a node of the cluster, and each ADD asks for it.
+type knownMTU struct {
+	mu  sync.Mutex
+	mtu int // 0: to be found out
+}
+
+func (k *knownMTU) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.mtu = 0
+}
+
+func (k *knownMTU) get(find func() (int, error)) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.mtu != 0 {
+		return k.mtu, nil
+	}
+	mtu, err := find()
+	if err == nil {
+		k.mtu = mtu
+	}
+	return mtu, err
+}
+
+// mtu is the MTU of new pods' interfaces.
+func (r *runtime) mtu() (int, error) { return r.podsMTU.get(r.findMTU) }
+
+func (r *runtime) findMTU() (int, error) {
+	o, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
+	if !ok {
+		return 0, fmt.Errorf("node %s is not in the datastore yet", r.cfg.Name)
+	}
+	own, peers, err := ends(o.(*api.Node), watch.Objects[*api.Node](r.cache, api.KindNode))
 	if err != nil {
-		return 0, fmt.Errorf("list addresses: %w", err)
+		return 0, err
 	}
-	for _, a := range addrs {
-		if netlink.Addr(a.IP) != addr {
+	path, err := r.net.PathMTU(own, peers)
+	if err != nil {
+		return 0, fmt.Errorf("MTU of the way to the other nodes: %w", err)
+	}
+	return podMTU(path, watch.Objects[*api.IPPool](r.cache, api.KindIPPool), r.resolve()), nil
+}
+
+// ends are the node's address, IPv4 if it has one, and the other nodes' of that family.
+func ends(self *api.Node, nodes []*api.Node) (own netip.Addr, peers []netip.Addr, err error) {
+	for _, family := range dataplane.Families {
+		if own, err = nodeAddr(self, family); err != nil {
 			continue
 		}
-		l, err := h.LinkByIndex(a.LinkIndex)
-		if err != nil {
-			return 0, fmt.Errorf("the interface that has the node's address %s: %w", addr, err)
+		for _, n := range nodes {
+			if a, err := nodeAddr(n, family); err == nil && n.Name != self.Name {
+				peers = append(peers, a)
+			}
 		}
-		return l.Attrs().MTU, nil
+		return own, peers, nil
 	}
-	return 0, fmt.Errorf("no interface has the node's address %s", addr)
+	return own, nil, err
 }
+
+// resolve is the configuration as the environment and the datastore have it now. What is
+// wrong with it is told by the agent.
+func (r *runtime) resolve() config.Felix {
+	layers := []config.Layer{r.cfg.Felix}
+	for _, name := range []string{"node." + r.cfg.Name, "default"} {
+		if o, ok := r.cache.Get(store.Key{Kind: api.KindFelixConfiguration.Name, Name: name}); ok {
+			layers = append(layers, config.FromResource(o.(*api.FelixConfiguration)))
+		}
+	}
+	f, _ := config.Resolve(layers...)
+	return f
+}
+
+// writeMTU leaves the pods' MTU where other tools look for it.
+func (r *runtime) writeMTU() error {
+	mtu, err := r.mtu()
+	if err != nil || mtu == r.toldMTU {
+		return err
+	}
+	if err := replaceFile(filepath.Join(r.cfg.LibDir, "mtu"), []byte(strconv.Itoa(mtu)+"\n"), 0o644); err != nil {
+		return err
+	}
+	r.toldMTU = mtu
+	return nil
+}
+
+// watchMTU has the MTU found out anew when links, addresses or routes change, those of
+// pods aside: they come and go all the time and lead to no other node.
+func (r *runtime) watchMTU(ctx context.Context) error {
+	m, err := netlink.NewMonitor(netlink.Current, netlink.KindLink, netlink.KindAddr, netlink.KindRoute)
+	if err != nil {
+		return err
+	}
+	pods := podLinks{prefixes: r.felix.InterfacePrefixes, index: map[int]bool{}}
+	return m.Run(ctx, func(e netlink.Event) {
+		if !pods.concern(e) {
+			r.podsMTU.forget()
+			r.poke.Ring()
+		}
+	})
+}
+
+// podLinks tells the kernel's news of pods from others.
+type podLinks struct {
+	prefixes []string
+	index    map[int]bool // of pods' links
+}
+
+// concern tells whether the news is of a pod's link, or of a route that this program
+// made: neither says where other nodes are.
+func (p podLinks) concern(e netlink.Event) bool {
+	switch {
+	case e.Lost:
+		return false
+	case e.Kind == netlink.KindRoute:
+		return p.index[e.Link] || e.Protocol == protocolOwn
+	case e.Kind != netlink.KindLink:
+		return p.index[e.Link]
+	}
+	pod := false
+	for _, prefix := range p.prefixes {
+		pod = pod || strings.HasPrefix(e.Name, prefix)
+	}
+	if delete(p.index, e.Link); pod && !e.Deleted {
+		p.index[e.Link] = true
+	}
+	return pod
+}
+
+// protocolOwn is that of this program's routes to other nodes.
+const protocolOwn = 80

@@ -16,7 +16,6 @@ import (
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/cni"
 	"github.com/calicogo/calico/config"
-	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/felix"
 	"github.com/calicogo/calico/ipam"
 	"github.com/calicogo/calico/netlink"
@@ -28,6 +27,7 @@ import (
 // cached are the kinds that the node itself reads, besides what the agent makes of them.
 var cached = []string{
 	api.KindIPPool.Name, api.KindNode.Name, api.KindProfile.Name, api.KindClusterInformation.Name,
+	api.KindFelixConfiguration.Name,
 }
 
 // runtime is a node's parts, assembled.
@@ -45,7 +45,9 @@ type runtime struct {
 	board *board
 	leaks leaks
 
-	toldMTU int // in the file; upkeep's own
+	tunnel  *tunnelUpkeep
+	podsMTU knownMTU // of pods' interfaces
+	toldMTU int      // in the file; upkeep's own
 
 	closers []func()
 }
@@ -120,6 +122,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 	r.store.Notify = r.datastoreTrouble
 	r.alloc = ipam.NewAllocator(r.stepped(), cfg.Name)
 	r.leaks.inventory = cni.NewInventory(cfg.Name)
+	r.tunnel = newTunnelUpkeep(r.store, r.alloc, cfg.Name)
 	return r, r.assembleCNI()
 }
 
@@ -195,6 +198,7 @@ func (r *runtime) run(ctx context.Context) error {
 	g.Go(func() error { return r.cni.Run(ctx) })
 	g.Go(func() error { return r.watchKernel(ctx) })
 	g.Go(func() error { return r.watchTables(ctx) })
+	g.Go(func() error { return r.watchMTU(ctx) })
 	g.Go(func() error { return r.start(ctx) })
 	g.Go(func() error { return r.watchLeaks(ctx) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
@@ -209,7 +213,8 @@ func (r *runtime) cacheUpdate(u store.Update) {
 	r.leaksUpdate(u)
 	for _, e := range u.Events {
 		switch e.Key.Kind {
-		case api.KindIPPool.Name, api.KindNode.Name, api.KindClusterInformation.Name:
+		case api.KindIPPool.Name, api.KindNode.Name, api.KindClusterInformation.Name, api.KindFelixConfiguration.Name:
+			r.podsMTU.forget()
 			r.poke.Ring()
 			return
 		}
@@ -223,38 +228,6 @@ func (r *runtime) pools(context.Context) ([]*api.IPPool, *api.Node, error) {
 		return nil, nil, fmt.Errorf("node %s is not in the datastore yet", r.cfg.Name)
 	}
 	return watch.Objects[*api.IPPool](r.cache, api.KindIPPool), n.(*api.Node), nil
-}
-
-// mtu is the MTU of new pods' interfaces.
-func (r *runtime) mtu() (int, error) {
-	o, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
-	if !ok {
-		return 0, fmt.Errorf("node %s is not in the datastore yet", r.cfg.Name)
-	}
-	addr, err := nodeAddr(o.(*api.Node), dataplane.IPv4)
-	if err != nil {
-		if addr, err = nodeAddr(o.(*api.Node), dataplane.IPv6); err != nil {
-			return 0, err
-		}
-	}
-	host, err := deviceMTU(r.net, addr)
-	if err != nil {
-		return 0, err
-	}
-	return podMTU(host, watch.Objects[*api.IPPool](r.cache, api.KindIPPool)), nil
-}
-
-// writeMTU leaves the pods' MTU where other tools look for it.
-func (r *runtime) writeMTU() error {
-	mtu, err := r.mtu()
-	if err != nil || mtu == r.toldMTU {
-		return err
-	}
-	if err := replaceFile(filepath.Join(r.cfg.LibDir, "mtu"), []byte(strconv.Itoa(mtu)+"\n"), 0o644); err != nil {
-		return err
-	}
-	r.toldMTU = mtu
-	return nil
 }
 
 // serveHealth serves the probes' port where the environment asks for it.

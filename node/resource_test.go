@@ -55,24 +55,3 @@ func TestConflicting(t *testing.T) {
 		}
 	}
 }
-
-func TestPodMTU(t *testing.T) {
-	pool := func(cidr string, vxlan, ipip api.EncapMode, disabled bool) *api.IPPool {
-		return &api.IPPool{Spec: api.IPPoolSpec{CIDR: cidr, VXLANMode: vxlan, IPIPMode: ipip, Disabled: disabled}}
-	}
-	for _, c := range []struct {
-		pools []*api.IPPool
-		want  int
-	}{
-		{nil, 1500},
-		{[]*api.IPPool{pool("10.0.0.0/16", api.EncapNever, api.EncapNever, false)}, 1500},
-		{[]*api.IPPool{pool("10.0.0.0/16", "", api.EncapAlways, false)}, 1480},
-		{[]*api.IPPool{pool("10.0.0.0/16", api.EncapCrossSubnet, "", false)}, 1450},
-		{[]*api.IPPool{pool("10.0.0.0/16", "", api.EncapAlways, false), pool("fd00::/64", api.EncapAlways, "", false)}, 1430},
-		{[]*api.IPPool{pool("10.0.0.0/16", api.EncapAlways, "", true)}, 1500},
-	} {
-		if got := podMTU(1500, c.pools); got != c.want {
-			t.Errorf("%+v: got %d, want %d", c.pools, got, c.want)
-		}
-	}
-}

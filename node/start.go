@@ -87,11 +87,7 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 	if err != nil {
 		return 0, err
 	}
-	u, pools := r.tunnels(), watch.Objects[*api.IPPool](r.cache, api.KindIPPool)
-	if err := u.verify(ctx, n, pools); err != nil {
-		return 0, err
-	}
-	if err := u.sync(ctx, n, pools); err != nil {
+	if err := r.tunnel.sync(ctx, n, watch.Objects[*api.IPPool](r.cache, api.KindIPPool)); err != nil {
 		return 0, err
 	}
 	// The commits above may have been made by the allocator: ask for what stands.
@@ -116,7 +112,7 @@ func (r *runtime) upkeep(ctx context.Context) error {
 		}
 	}
 	o, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
-	if !ok { // somebody deleted it
+	if !ok || addressless(o.(*api.Node)) { // somebody deleted it, or wrote it without what the node itself put there
 		_, err := r.announce(ctx)
 		r.board.note("node resource", err)
 		return err
@@ -127,15 +123,17 @@ func (r *runtime) upkeep(ctx context.Context) error {
 		taken = fmt.Errorf("node %s says that it has this node's address: delete that Node if the machine is gone, or set IP on one of the two", other)
 	}
 	r.board.note("address", taken)
-	err := r.tunnels().sync(ctx, api.Clone(n), watch.Objects[*api.IPPool](r.cache, api.KindIPPool))
+	err := r.tunnel.sync(ctx, api.Clone(n), watch.Objects[*api.IPPool](r.cache, api.KindIPPool))
 	r.board.note("tunnel address", err)
 	errMTU := r.writeMTU()
 	r.board.note("mtu", errMTU)
 	return errors.Join(err, errMTU)
 }
 
-func (r *runtime) tunnels() *tunnelUpkeep {
-	return &tunnelUpkeep{store: r.store, alloc: r.alloc, node: r.cfg.Name, now: time.Now}
+// addressless tells that a Node resource says nothing of where the node is, so that no
+// other node can send it a packet.
+func addressless(n *api.Node) bool {
+	return n.Spec.BGP == nil || n.Spec.BGP.IPv4Address == "" && n.Spec.BGP.IPv6Address == ""
 }
 
 func (r *runtime) install(context.Context) (struct{}, error) {

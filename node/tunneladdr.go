@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -18,22 +19,46 @@ type tunnelAddr struct {
 	handle string // prefix of the IPAM handle; the node's name follows
 	kind   string // of the allocation, for people
 	used   func(api.IPPoolSpec) bool
-	field  func(*api.Node) *string
+	get    func(*api.Node) string
+	set    func(*api.Node, string)
 }
 
 // tunnelAddrs are all there are.
 var tunnelAddrs = []tunnelAddr{
 	{
+		family: dataplane.IPv4, handle: "ipip-tunnel-addr-", kind: "ipipTunnelAddress",
+		used: ipip,
+		get: func(n *api.Node) string {
+			if n.Spec.BGP == nil {
+				return ""
+			}
+			return n.Spec.BGP.IPv4IPIPTunnelAddr
+		},
+		set: func(n *api.Node, addr string) {
+			if n.Spec.BGP == nil && addr == "" {
+				return
+			}
+			if n.Spec.BGP == nil {
+				n.Spec.BGP = &api.NodeBGP{}
+			}
+			n.Spec.BGP.IPv4IPIPTunnelAddr = addr
+		},
+	},
+	{
 		family: dataplane.IPv4, handle: "vxlan-tunnel-addr-", kind: "vxlanTunnelAddress",
-		used:  vxlan,
-		field: func(n *api.Node) *string { return &n.Spec.IPv4VXLANTunnelAddr },
+		used: vxlan,
+		get:  func(n *api.Node) string { return n.Spec.IPv4VXLANTunnelAddr },
+		set:  func(n *api.Node, addr string) { n.Spec.IPv4VXLANTunnelAddr = addr },
 	},
 	{
 		family: dataplane.IPv6, handle: "vxlan-v6-tunnel-addr-", kind: "vxlanV6TunnelAddress",
-		used:  vxlan,
-		field: func(n *api.Node) *string { return &n.Spec.IPv6VXLANTunnelAddr },
+		used: vxlan,
+		get:  func(n *api.Node) string { return n.Spec.IPv6VXLANTunnelAddr },
+		set:  func(n *api.Node, addr string) { n.Spec.IPv6VXLANTunnelAddr = addr },
 	},
 }
+
+func ipip(s api.IPPoolSpec) bool { return s.IPIPMode != "" && s.IPIPMode != api.EncapNever }
 
 func vxlan(s api.IPPoolSpec) bool { return s.VXLANMode != "" && s.VXLANMode != api.EncapNever }
 
@@ -44,33 +69,41 @@ type tunnelUpkeep struct {
 	alloc *ipam.Allocator
 	node  string
 	now   func() time.Time
+	// sure are the addresses that IPAM is known to hold for this node, by handle: what the
+	// Node resource says else was put there by somebody else.
+	sure map[string]string
 }
 
-// verify drops from the Node resource what IPAM does not know as the node's, and gives
-// back what the Node resource does not name and no pool calls for: a Node that was deleted
-// or edited by hand says nothing true of either. sync then sets the rest right.
-func (u *tunnelUpkeep) verify(ctx context.Context, n *api.Node, pools []*api.IPPool) error {
-	for _, t := range tunnelAddrs {
-		held, err := u.alloc.ByHandle(ctx, t.handle+u.node)
-		if err == nil && !t.agrees(*t.field(n), held, t.encapsulated(pools)) {
-			err = u.release(ctx, t, n)
-		}
-		if err != nil {
-			return fmt.Errorf("tunnel address (%s): %w", t.kind, err)
-		}
+func newTunnelUpkeep(s store.Store, alloc *ipam.Allocator, node string) *tunnelUpkeep {
+	return &tunnelUpkeep{store: s, alloc: alloc, node: node, now: time.Now, sure: map[string]string{}}
+}
+
+// verify makes n say nothing but what IPAM holds for the node: a Node resource that was
+// deleted or edited by hand is no reason to change an address, and one that IPAM does not
+// know as the node's may be a pod's. What IPAM holds beyond that is given back.
+func (u *tunnelUpkeep) verify(ctx context.Context, t tunnelAddr, n *api.Node, pools []*api.IPPool) error {
+	if sure, known := u.sure[t.handle]; known && sure == t.get(n) {
+		return nil
 	}
-	return nil
-}
-
-// agrees tells whether what the Node resource says and what IPAM holds go together.
-func (t tunnelAddr) agrees(says string, held []netip.Addr, pools []*api.IPPool) bool {
+	now, err := u.read(ctx) // n may be older than what was last written
+	if err != nil {
+		return err
+	}
+	says := t.get(now)
+	t.set(n, says)
+	held, err := u.alloc.ByHandle(ctx, t.handle+u.node)
+	if err != nil {
+		return err
+	}
 	switch {
-	case len(held) == 0:
-		return says == ""
-	case says == "": // the handle gives it again
-		return len(held) == 1 && within(held[0].String(), pools)
+	case len(held) == 0 && says == "", len(held) == 1 && held[0].String() == says:
+		u.sure[t.handle] = says
+		return nil
+	case len(held) == 1 && within(held[0].String(), pools):
+		t.set(n, "") // the handle gives it again
+		return nil
 	}
-	return len(held) == 1 && held[0].String() == says
+	return u.release(ctx, t, n)
 }
 
 // encapsulated are the pools that call for such an address.
@@ -84,24 +117,34 @@ func (t tunnelAddr) encapsulated(pools []*api.IPPool) []*api.IPPool {
 	return some
 }
 
-// sync brings the Node resource's tunnel addresses in line with the pools.
+// sync brings the Node resource's tunnel addresses in line with the pools and with IPAM.
+// All that are called for are there before one that no longer is goes.
 func (u *tunnelUpkeep) sync(ctx context.Context, n *api.Node, pools []*api.IPPool) error {
-	for _, t := range tunnelAddrs {
-		if err := u.one(ctx, t, n, pools); err != nil {
-			return fmt.Errorf("tunnel address (%s): %w", t.kind, err)
+	var errs []error
+	for _, wanted := range []bool{true, false} {
+		for _, t := range tunnelAddrs {
+			callers := t.encapsulated(pools)
+			if wanted != (len(callers) > 0) {
+				continue
+			}
+			if err := u.one(ctx, t, n, callers); err != nil {
+				errs = append(errs, fmt.Errorf("tunnel address (%s): %w", t.kind, err))
+			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (u *tunnelUpkeep) one(ctx context.Context, t tunnelAddr, n *api.Node, pools []*api.IPPool) error {
-	encapsulated := t.encapsulated(pools)
-	have := *t.field(n)
+	if err := u.verify(ctx, t, n, pools); err != nil {
+		return err
+	}
+	have := t.get(n)
 	switch {
-	case len(encapsulated) > 0 && within(have, encapsulated):
+	case len(pools) > 0 && within(have, pools):
 		return nil
-	case len(encapsulated) > 0:
-		return u.assign(ctx, t, n, encapsulated)
+	case len(pools) > 0:
+		return u.assign(ctx, t, n, pools)
 	case have != "":
 		return u.release(ctx, t, n)
 	}
@@ -111,12 +154,15 @@ func (u *tunnelUpkeep) one(ctx context.Context, t tunnelAddr, n *api.Node, pools
 // assign takes an address and writes it into the Node resource with the same commit. An
 // address from a pool that went away is given back first: the handle would bring it back.
 func (u *tunnelUpkeep) assign(ctx context.Context, t tunnelAddr, n *api.Node, pools []*api.IPPool) error {
-	if *t.field(n) != "" {
+	if t.get(n) != "" {
 		if err := u.release(ctx, t, n); err != nil {
 			return err
 		}
 	}
 	eligible, err := ipam.SelectPools(pools, n, nil, nil, t.family, api.UseTunnel)
+	if errors.Is(err, ipam.ErrNoPool) {
+		return nil // all are for other nodes; the agent says what follows from it
+	}
 	if err != nil {
 		return err
 	}
@@ -128,9 +174,13 @@ func (u *tunnelUpkeep) assign(ctx context.Context, t tunnelAddr, n *api.Node, po
 		Use:      api.UseTunnel,
 		Now:      u.now(),
 	}
-	_, err = u.alloc.Assign(ctx, req, func(addrs []netip.Addr) ([]store.Op, error) {
+	delete(u.sure, t.handle)
+	addrs, err := u.alloc.Assign(ctx, req, func(addrs []netip.Addr) ([]store.Op, error) {
 		return u.write(ctx, t, n, addrs[0].String())
 	})
+	if err == nil {
+		u.sure[t.handle] = addrs[0].String()
+	}
 	return err
 }
 
@@ -139,22 +189,32 @@ func (u *tunnelUpkeep) release(ctx context.Context, t tunnelAddr, n *api.Node) e
 	if err != nil {
 		return err
 	}
-	return u.alloc.Release(ctx, t.handle+u.node, u.now(), ops...)
+	delete(u.sure, t.handle)
+	if err := u.alloc.Release(ctx, t.handle+u.node, u.now(), ops...); err != nil {
+		return err
+	}
+	u.sure[t.handle] = ""
+	return nil
 }
 
 // write returns the op that puts addr into the Node resource as it is stored now, and
 // changes n with it.
 func (u *tunnelUpkeep) write(ctx context.Context, t tunnelAddr, n *api.Node, addr string) ([]store.Op, error) {
-	now, err := readNode(ctx, u.store, u.node)
+	now, err := u.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if now == nil {
-		return nil, fmt.Errorf("node %s is gone", u.node)
-	}
-	*t.field(now) = addr
-	*t.field(n) = addr
+	t.set(now, addr)
+	t.set(n, addr)
 	return []store.Op{store.Replace(now)}, nil
+}
+
+func (u *tunnelUpkeep) read(ctx context.Context) (*api.Node, error) {
+	now, err := readNode(ctx, u.store, u.node)
+	if err == nil && now == nil {
+		err = fmt.Errorf("node %s is gone", u.node)
+	}
+	return now, err
 }
 
 func familyOf(p *api.IPPool) dataplane.Family {

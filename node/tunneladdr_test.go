@@ -1,8 +1,10 @@
 package node
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,22 +15,48 @@ import (
 	"github.com/calicogo/calico/store/memory"
 )
 
-// tunnelBed is a node with a pool.
+// tunnelBed is a node with a pool, in which one sort of address is looked at.
 type tunnelBed struct {
 	t    *testing.T
 	s    *memory.Store
 	u    *tunnelUpkeep
+	addr tunnelAddr
 	pool *api.IPPool
 }
 
-func newTunnelBed(t *testing.T) *tunnelBed {
-	b := &tunnelBed{t: t, s: memory.New()}
-	b.u = &tunnelUpkeep{store: b.s, alloc: ipam.NewAllocator(b.s, "n1"), node: "n1", now: time.Now}
-	b.pool = &api.IPPool{Meta: api.Named(api.KindIPPool, "", "p"), Spec: api.IPPoolSpec{CIDR: "10.0.0.0/24", VXLANMode: api.EncapAlways}}
-	b.pool.Default()
-	b.write(store.Create(&api.Node{Meta: api.Named(api.KindNode, "", "n1")}))
-	return b
+// eachTunnel runs a test for each sort of address.
+func eachTunnel(t *testing.T, f func(*testing.T, *tunnelBed)) {
+	for _, a := range tunnelAddrs {
+		t.Run(a.kind, func(t *testing.T) {
+			b := &tunnelBed{t: t, s: memory.New(), addr: a}
+			b.restart()
+			b.pool = b.newPool("p", 0)
+			b.write(store.Create(&api.Node{Meta: api.Named(api.KindNode, "", "n1")}))
+			f(t, b)
+		})
+	}
 }
+
+// newPool is the n-th of pools that call for the address.
+func (b *tunnelBed) newPool(name string, n int) *api.IPPool {
+	p := &api.IPPool{Meta: api.Named(api.KindIPPool, "", name), Spec: api.IPPoolSpec{CIDR: fmt.Sprintf("10.%d.0.0/24", n)}}
+	if b.addr.family == dataplane.IPv6 {
+		p.Spec.CIDR = fmt.Sprintf("fd00:%d::/116", n)
+	}
+	b.mode(p, api.EncapAlways)
+	p.Default()
+	return p
+}
+
+func (b *tunnelBed) mode(p *api.IPPool, m api.EncapMode) {
+	if p.Spec.IPIPMode = api.EncapNever; strings.HasPrefix(b.addr.handle, "ipip") {
+		p.Spec.IPIPMode = m
+		return
+	}
+	p.Spec.VXLANMode = m
+}
+
+func (b *tunnelBed) restart() { b.u = newTunnelUpkeep(b.s, ipam.NewAllocator(b.s, "n1"), "n1") }
 
 func (b *tunnelBed) write(op store.Op) {
 	b.t.Helper()
@@ -46,18 +74,23 @@ func (b *tunnelBed) node() *api.Node {
 	return n
 }
 
-// start is what a start does; a change of the pools does the second half.
-func (b *tunnelBed) start() {
+// edit writes another address, or none, into the Node resource.
+func (b *tunnelBed) edit(addr string) {
 	b.t.Helper()
-	if err := b.u.verify(b.t.Context(), b.node(), []*api.IPPool{b.pool}); err != nil {
-		b.t.Fatal(err)
-	}
-	b.sync()
+	n := b.node()
+	b.addr.set(n, addr)
+	b.write(store.Replace(n))
 }
 
 func (b *tunnelBed) sync() {
 	b.t.Helper()
-	if err := b.u.sync(b.t.Context(), b.node(), []*api.IPPool{b.pool}); err != nil {
+	b.syncFrom(b.node())
+}
+
+// syncFrom is given the Node resource as some earlier event showed it.
+func (b *tunnelBed) syncFrom(n *api.Node) {
+	b.t.Helper()
+	if err := b.u.sync(b.t.Context(), n, []*api.IPPool{b.pool}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -65,8 +98,8 @@ func (b *tunnelBed) sync() {
 // holds checks that Node resource and IPAM agree, and returns the address.
 func (b *tunnelBed) holds(want bool) string {
 	b.t.Helper()
-	says := b.node().Spec.IPv4VXLANTunnelAddr
-	held, err := b.u.alloc.ByHandle(b.t.Context(), "vxlan-tunnel-addr-n1")
+	says := b.addr.get(b.node())
+	held, err := b.u.alloc.ByHandle(b.t.Context(), b.addr.handle+"n1")
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -76,63 +109,163 @@ func (b *tunnelBed) holds(want bool) string {
 	return says
 }
 
+// pod takes an address for a pod.
+func (b *tunnelBed) pod() netip.Addr {
+	b.t.Helper()
+	addrs, err := b.u.alloc.Assign(b.t.Context(), ipam.Request{
+		Handle: "pod", Families: []dataplane.Family{b.addr.family}, Pools: []*api.IPPool{b.pool}, Now: time.Now(),
+	}, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return addrs[0]
+}
+
 func TestTunnelAddressComesAndGoesWithTheMode(t *testing.T) {
-	b := newTunnelBed(t)
-	b.start()
-	b.holds(true)
-	b.pool.Spec.VXLANMode = api.EncapNever
-	b.sync()
-	b.holds(false)
-	b.pool.Spec.VXLANMode = api.EncapCrossSubnet
-	b.sync()
-	first := b.holds(true)
-	b.start()
-	if again := b.holds(true); again != first {
-		t.Errorf("a restart changed %s to %s", first, again)
-	}
-	b.pool = &api.IPPool{Meta: api.Named(api.KindIPPool, "", "q"), Spec: api.IPPoolSpec{CIDR: "10.1.0.0/24", VXLANMode: api.EncapAlways}}
-	b.pool.Default()
-	b.sync()
-	if a := netip.MustParseAddr(b.holds(true)); !netip.MustParsePrefix("10.1.0.0/24").Contains(a) {
-		t.Errorf("%v is not of the pool that is left", a)
-	}
+	eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+		b.sync()
+		b.holds(true)
+		b.mode(b.pool, api.EncapNever)
+		b.sync()
+		b.holds(false)
+		b.mode(b.pool, api.EncapCrossSubnet)
+		b.sync()
+		first := b.holds(true)
+		b.restart()
+		b.sync()
+		if again := b.holds(true); again != first {
+			t.Errorf("a restart changed %s to %s", first, again)
+		}
+		before := b.node()
+		b.pool = b.newPool("q", 1)
+		b.sync()
+		second := b.holds(true)
+		if !within(second, []*api.IPPool{b.pool}) {
+			t.Errorf("%s is not of the pool that is left", second)
+		}
+		b.syncFrom(before)
+		if again := b.holds(true); again != second {
+			t.Errorf("an old view of the Node changed %s to %s", second, again)
+		}
+	})
+}
+
+func TestTunnelAddressIsWrittenAsUpstreamHasIt(t *testing.T) {
+	want := map[string]string{"ipip-tunnel-addr-n1": "ipipTunnelAddress", "vxlan-tunnel-addr-n1": "vxlanTunnelAddress", "vxlan-v6-tunnel-addr-n1": "vxlanV6TunnelAddress"}
+	eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+		b.sync()
+		list, _, err := b.s.List(t.Context(), api.KindIPAMBlock.Name, "")
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		a := list[0].(*api.IPAMBlock).Spec.Attributes[0]
+		if a.HandleID == nil || want[*a.HandleID] != a.Secondary[api.AttrType] || a.Secondary[api.AttrType] == "" || a.Secondary[api.AttrNode] != "n1" {
+			t.Errorf("%v, %v", a.HandleID, a.Secondary)
+		}
+	})
 }
 
 func TestTunnelAddressAfterTheNodeWasDeleted(t *testing.T) {
-	b := newTunnelBed(t)
-	b.start()
-	first := b.holds(true)
-	anew := func() {
-		b.write(store.Delete(store.Key{Kind: "Node", Name: "n1"}, store.AnyRevision))
-		b.write(store.Create(&api.Node{Meta: api.Named(api.KindNode, "", "n1")}))
-	}
-	anew()
-	b.start()
-	if again := b.holds(true); again != first {
-		t.Errorf("%s became %s", first, again)
-	}
-	anew()
-	b.pool.Spec.VXLANMode = api.EncapNever
-	b.start()
-	b.holds(false)
+	eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+		b.sync()
+		first := b.holds(true)
+		anew := func() {
+			b.write(store.Delete(store.Key{Kind: "Node", Name: "n1"}, store.AnyRevision))
+			b.write(store.Create(&api.Node{Meta: api.Named(api.KindNode, "", "n1")}))
+		}
+		anew()
+		b.sync()
+		if again := b.holds(true); again != first {
+			t.Errorf("%s became %s", first, again)
+		}
+		anew()
+		b.mode(b.pool, api.EncapNever)
+		b.restart()
+		b.sync()
+		b.holds(false)
+	})
 }
 
-func TestTunnelAddressThatIsAPodsIsNotUsed(t *testing.T) {
-	b := newTunnelBed(t)
-	addrs, err := b.u.alloc.Assign(t.Context(), ipam.Request{
-		Handle: "pod", Families: []dataplane.Family{dataplane.IPv4}, Pools: []*api.IPPool{b.pool}, Now: time.Now(),
-	}, nil)
-	if err != nil {
-		t.Fatal(err)
+// Whoever writes the Node resource without the address, or with another one, takes no
+// tunnel down and gets no pod's address: while the node runs, and while it does not.
+func TestTunnelAddressThatSomebodyEdited(t *testing.T) {
+	for _, running := range []bool{true, false} {
+		eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+			pod := b.pod()
+			b.sync()
+			first := b.holds(true)
+			free := pod.Next().Next()
+			for _, edited := range []string{"", pod.String(), "192.0.2.1", free.String()} {
+				if edited == first {
+					continue
+				}
+				b.edit(edited)
+				if !running {
+					b.restart()
+				}
+				b.sync()
+				if got := b.holds(true); got != first {
+					t.Errorf("%q became %s, was %s", edited, got, first)
+				}
+			}
+			if held, err := b.u.alloc.ByHandle(t.Context(), "pod"); err != nil || !slices.Equal(held, []netip.Addr{pod}) {
+				t.Errorf("the pod has %v, %v", held, err)
+			}
+		})
 	}
-	n := b.node()
-	n.Spec.IPv4VXLANTunnelAddr = addrs[0].String()
-	b.write(store.Replace(n))
-	b.start()
-	if got := b.holds(true); got == addrs[0].String() {
-		t.Errorf("the node has the pod's address %s", got)
-	}
-	if held, err := b.u.alloc.ByHandle(t.Context(), "pod"); err != nil || !slices.Equal(held, addrs) {
-		t.Errorf("the pod has %v, %v", held, err)
+}
+
+// What nobody changed is not asked for again: every change of a pool or node in the
+// cluster makes every node look.
+func TestTunnelAddressThatStandsCostsNothing(t *testing.T) {
+	eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+		b.sync()
+		n := b.node()
+		b.u.store = nil // whoever asks it fails
+		b.u.alloc = nil
+		b.syncFrom(n)
+	})
+}
+
+// A pool that goes from one encapsulation to the other needs another address, which is there
+// before the old one goes.
+func TestTunnelAddressesOfAPoolThatChanges(t *testing.T) {
+	eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+		if b.addr.family == dataplane.IPv6 {
+			t.Skip("IPv6 has VXLAN only")
+		}
+		b.sync()
+		other := tunnelAddrs[0]
+		if other.kind == b.addr.kind {
+			other = tunnelAddrs[1]
+		}
+		first := b.holds(true)
+		b.pool.Spec.IPIPMode, b.pool.Spec.VXLANMode = b.pool.Spec.VXLANMode, b.pool.Spec.IPIPMode
+		b.sync()
+		b.holds(false)
+		if got := other.get(b.node()); got == "" || got == first {
+			t.Errorf("the new tunnel has the address %q, the old one had %s", got, first)
+		}
+	})
+}
+
+// Where all pools of an encapsulation are for other nodes, a node goes on without.
+func TestTunnelAddressFromPoolsOfOtherNodes(t *testing.T) {
+	eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+		b.pool.Spec.NodeSelector = "zone == 'a'"
+		b.sync()
+		b.holds(false)
+		n := b.node()
+		n.Labels = map[string]string{"zone": "a"}
+		b.write(store.Replace(n))
+		b.sync()
+		b.holds(true)
+	})
+}
+
+func TestAddressless(t *testing.T) {
+	with := &api.Node{Spec: api.NodeSpec{BGP: &api.NodeBGP{IPv6Address: "fd00::1/64"}}}
+	if !addressless(&api.Node{}) || !addressless(&api.Node{Spec: api.NodeSpec{BGP: &api.NodeBGP{}}}) || addressless(with) {
+		t.Error("wrong")
 	}
 }
