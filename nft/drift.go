@@ -229,7 +229,7 @@ func (c *comparison) usable(want *nftables.Set, have *setImage) bool {
 
 func (c *comparison) sets(p *filter.Program, im *image) error {
 	for name, set := range p.Sets {
-		sc := &filter.SetChange{Kind: set.Kind}
+		sc := &filter.SetChange{Kind: set.Kind, Sense: set.Sense}
 		have := im.sets[name]
 		if c.usable(c.e.set(name, set.Kind), have) {
 			if err := c.set(name, set, have, sc); err != nil {
@@ -271,6 +271,9 @@ func (c *comparison) set(name string, set *filter.Set, im *setImage, sc *filter.
 
 // missing returns the elements that are not among those seen.
 func missing(want map[filter.Element]struct{}, seen []filter.Element) []filter.Element {
+	if len(want) == len(seen) {
+		return nil
+	}
 	have := make(map[filter.Element]struct{}, len(seen))
 	for _, x := range seen {
 		have[x] = struct{}{}

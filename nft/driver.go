@@ -193,20 +193,22 @@ func (d *Driver) mend(t *table, drift *drift) error {
 			return err
 		}
 	}
-	sets, rest := drift.changes.Split()
-	if !sets.Empty() {
+	steps := drift.changes.Steps()
+	if len(steps) == 0 {
+		steps = append(steps, drift.changes)
+	}
+	for i, step := range steps {
 		b := newBatch(t.enc)
 		b.drift = drift
-		b.apply(sets)
+		b.apply(step)
+		if i == len(steps)-1 {
+			b.mend()
+		}
 		if err := d.transact(b); err != nil {
 			return err
 		}
 	}
-	b := newBatch(t.enc)
-	b.drift = drift
-	b.apply(rest)
-	b.mend()
-	return d.transact(b)
+	return nil
 }
 
 // send makes the changes in one transaction; anew: of a table that is emptied first.
