@@ -44,7 +44,8 @@ type Agent struct {
 
 	mu      sync.Mutex
 	pending input
-	seq     uint64 // of the last input taken in
+	seq     uint64            // of the last input taken in
+	notes   map[string]string // problems that no driver tells of, by part
 	status  Status
 	changed chan struct{} // closed, and replaced, when status changes
 }
@@ -73,7 +74,7 @@ func New(cfg Config) *Agent {
 	if cfg.Resync == 0 {
 		cfg.Resync = 90 * time.Second
 	}
-	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), changed: make(chan struct{}),
+	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), notes: map[string]string{}, changed: make(chan struct{}),
 		attached: map[dataplane.AttachmentID]dataplane.Interface{}}
 	a.loop = watch.Loop{Bell: watch.NewBell(), Step: a.step, Resync: a.distrust, Interval: cfg.Resync}
 	return a

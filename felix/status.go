@@ -66,6 +66,9 @@ func (a *Agent) report(rev store.Revision, seq uint64, results []result) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for _, part := range slices.Sorted(maps.Keys(a.notes)) {
+		s.Problems = append(s.Problems, Problem{Part: part, Message: a.notes[part]})
+	}
 	s.Revision, s.done = a.status.Revision, a.status.done
 	if held {
 		s.Revision, s.done = rev, seq

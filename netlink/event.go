@@ -18,29 +18,11 @@ func eventOf(m mnl.Message) (Event, bool) {
 		return routeEvent(m)
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		return neighEvent(m)
-	case tableDeleted:
-		return tableEvent(m)
 	}
 	return Event{}, false
 }
 
-// tableDeleted is the type of nftables' notification. It is no type of rtnetlink.
-const tableDeleted = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE
-
 const sizeofNfgenmsg = 4
-
-func tableEvent(m mnl.Message) (Event, bool) {
-	if len(m.Data) < sizeofNfgenmsg {
-		return Event{}, false
-	}
-	e := Event{Kind: KindTable, Deleted: true}
-	err := attributes(m.Data[sizeofNfgenmsg:], func(ad *mnl.AttributeDecoder) {
-		if ad.Type() == unix.NFTA_TABLE_NAME {
-			e.Name = ad.String()
-		}
-	})
-	return e, err == nil
-}
 
 func linkEvent(m mnl.Message) (Event, bool) {
 	if len(m.Data) < unix.SizeofIfInfomsg {

@@ -18,11 +18,10 @@ const (
 	KindAddr
 	KindRoute
 	KindNeigh // neighbours, and FDB entries
-	KindTable // tables of nftables
 )
 
 func (k Kind) String() string {
-	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour", KindTable: "nftables table"}[k]
+	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour"}[k]
 }
 
 // groups are the multicast groups of each kind (rtnetlink(7)).
@@ -41,7 +40,7 @@ type Event struct {
 	Kind     Kind
 	Deleted  bool
 	Link     int    // index of the link that it concerns; 0: none
-	Name     string // of the link or table, where Kind is KindLink or KindTable
+	Name     string // of the link, where Kind is KindLink
 	Up       bool   // the link is up, where Kind is KindLink
 	Protocol int    // of the route, where Kind is KindRoute
 }
@@ -57,7 +56,7 @@ const monitorBuffer = 4 << 20
 // Monitor tells of changes in a network namespace.
 type Monitor struct{ conn *mnl.Conn }
 
-// NewMonitor opens a Monitor of the kinds given, but KindTable, in the namespace of
+// NewMonitor opens a Monitor of the kinds given in the namespace of
 // descriptor ns, or Current. What changes from now on is told by [Monitor.Run]. The
 // descriptor may be closed afterwards.
 func NewMonitor(ns int, kinds ...Kind) (*Monitor, error) {
@@ -66,12 +65,6 @@ func NewMonitor(ns int, kinds ...Kind) (*Monitor, error) {
 		all = append(all, groups[k]...)
 	}
 	return newMonitor(ns, unix.NETLINK_ROUTE, all)
-}
-
-// NewTableMonitor opens a Monitor that tells of deleted tables of nftables: `nft flush
-// ruleset`, as firewall services do when they start, deletes everybody's.
-func NewTableMonitor(ns int) (*Monitor, error) {
-	return newMonitor(ns, unix.NETLINK_NETFILTER, []uint32{unix.NFNLGRP_NFTABLES})
 }
 
 func newMonitor(ns, family int, groups []uint32) (*Monitor, error) {

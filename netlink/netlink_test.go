@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -108,24 +107,6 @@ func TestMonitor(t *testing.T) {
 	must(t, h.LinkDel(l))
 	await(t, events, "link gone", func(e netlink.Event) bool {
 		return e.Kind == netlink.KindLink && e.Name == "cali1" && e.Deleted
-	})
-}
-
-func TestTableMonitor(t *testing.T) {
-	nstest.RequireTool(t, "nft")
-	ns := nstest.New(t)
-	m, err := netlink.NewTableMonitor(ns)
-	must(t, err)
-	events := run(t, m)
-	nft := func(args ...string) {
-		t.Helper()
-		must(t, netlink.Do(ns, func() error { return exec.Command("nft", args...).Run() }))
-	}
-	nft("add", "table", "ip", "calico")
-	nft("add", "chain", "ip", "calico", "input")
-	nft("flush", "ruleset")
-	await(t, events, "table gone", func(e netlink.Event) bool {
-		return e.Kind == netlink.KindTable && e.Name == "calico" && e.Deleted && e.Undoes()
 	})
 }
 

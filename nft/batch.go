@@ -15,8 +15,10 @@ import (
 	"github.com/calicogo/calico/filter"
 )
 
-// tableName is the name of our table in both families.
-const tableName = "calico"
+// TableName is the name of our table in both families.
+const TableName = "calico"
+
+const tableName = TableName
 
 // batch gathers one transaction. The first error sticks.
 type batch struct {

@@ -87,6 +87,10 @@ func (d *Driver) Close() {
 	d.sock.close()
 }
 
+// Port is the port of the netlink socket by which the Driver writes: notifications bear the
+// port of the one who made the change.
+func (d *Driver) Port() uint32 { return d.sock.port }
+
 // Stats returns the counts so far.
 func (d *Driver) Stats() Stats {
 	d.mu.Lock()
