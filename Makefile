@@ -18,7 +18,7 @@ build: ## build the programs into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X github.com/calicogo/calico/ctl.Version=$(VERSION)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
 
 ##@ Check
-.PHONY: test lint unit differential lab bench
+.PHONY: test lint unit differential lab bench microbench
 test: tools lint unit differential lab ## everything that CI runs
 
 lint: ## gofmt, go vet, staticcheck, import law
@@ -36,7 +36,12 @@ differential: ## Eval, filter.Trace and nftables judge random packets alike
 lab: ## lab scripts: nodes, pods and policies on real kernel objects
 	$(GO) test -race ./lab
 
-bench: ## Go benchmarks of the machines in the middle and of the drivers
+bench: build ## the figures beside their floors, as root, 5 min: ROWS=cni,policy BENCH=long BENCHFLAGS='-o json -disk DIR'
+	CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./internal/bench
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench-empty ./internal/bench/empty
+	$(BIN)/bench -bin $(BIN) $(BENCHFLAGS)
+
+microbench: ## Go benchmarks of the machines in the middle and of the drivers
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./selector ./labelindex ./calc ./ipam ./nft ./route
 
 ##@ Machine

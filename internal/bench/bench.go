@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // bench is the state of a run: what the rows share.
@@ -77,4 +78,15 @@ func (b *bench) n(short, long int) int {
 		return long
 	}
 	return short
+}
+
+// turns calls f for each of up to n samples, fewer if they take too long: but one.
+func (b *bench) turns(n int, f func(i int)) {
+	limit := time.Duration(b.n(25, 180)) * time.Second
+	start := time.Now()
+	for i := range n {
+		if f(i); time.Since(start) > limit {
+			return
+		}
+	}
 }

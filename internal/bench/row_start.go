@@ -34,12 +34,12 @@ func runStart(ctx context.Context, b *bench) error {
 func (a *agent) starts(b *bench, what string, n int) {
 	var cold, warm, coldFloor, warmFloor samples
 	size := a.tableSize()
-	for range n {
+	b.turns(n, func(int) {
 		cold.took(a.restart(true))
 		coldFloor.took(a.bareStart(size, true))
 		warm.took(a.restart(false))
 		warmFloor.took(a.bareStart(size, false))
-	}
+	})
 	b.report(result{What: "start to enforced, no table, " + what, Unit: "ms", Ours: cold, Floor: coldFloor, Aim: "2x, 150/500 ms"})
 	b.report(result{What: "start to enforced, table stands, " + what, Unit: "ms", Ours: warm, Floor: warmFloor, Aim: "2x, 150/500 ms"})
 }
