@@ -1,11 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -75,7 +77,8 @@ func (s *Supervisor) claim(r RunRequest) (*pod, error) {
 	return p, nil
 }
 
-// choose finds the node of that name, or the one with the fewest pods.
+// choose finds the node of that name, or, of those whose agents run if there are any, the
+// one with the fewest pods.
 func (s *Supervisor) choose(name string) (*node, error) {
 	if s.options.NoAgents {
 		return nil, errors.New("this lab has no agents, so it can have no pods")
@@ -87,13 +90,11 @@ func (s *Supervisor) choose(name string) (*node, error) {
 	for _, p := range s.pods {
 		count[p.node]++
 	}
-	best := s.nodes[0]
-	for _, n := range s.nodes {
-		if count[n] < count[best] {
-			best = n
-		}
+	nodes := slices.DeleteFunc(slices.Clone(s.nodes), func(n *node) bool { return n.agent.isStopped() })
+	if len(nodes) == 0 {
+		nodes = s.nodes
 	}
-	return best, nil
+	return slices.MinFunc(nodes, func(a, b *node) int { return cmp.Compare(count[a], count[b]) }), nil
 }
 
 // fill makes what a pod consists of.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +29,7 @@ func Up(ctx context.Context, name string, o Options, out io.Writer, lifeline *os
 	}
 	lock, err := dir.lock()
 	if errors.Is(err, errRunning) {
-		return fmt.Errorf("lab %q is up already; `calico lab down --name %s` ends it", name, name)
+		return dir.upAlready(ctx)
 	}
 	if err != nil {
 		return err
@@ -41,6 +42,17 @@ func Up(ctx context.Context, name string, o Options, out io.Writer, lifeline *os
 		return errors.Join(err, dir.remove())
 	}
 	return nil
+}
+
+// upAlready says that the lab is up, and whether its etcd is not.
+func (d Dir) upAlready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	also, stopped := "", &ExitError{}
+	if errors.As((&Client{dir: d}).call(ctx, "etcd", EtcdCheck, io.Discard, nil), &stopped) {
+		also = ", but " + stopped.Msg
+	}
+	return fmt.Errorf("lab %q is up already%s; `calico lab down --name %s` ends it", d.Name(), also, d.Name())
 }
 
 // start starts init and follows its progress.
