@@ -17,6 +17,7 @@ type block struct {
 	cidr  netip.Prefix
 	owner string                // the node whose block it is; empty: nobody's
 	away  map[netip.Addr]string // addresses in use on a node that is not owner
+	held  []heldAddr            // addresses of nodes' tunnels
 }
 
 // readBlock reads a stored block; nil if there is nothing to route.
@@ -36,10 +37,10 @@ func readBlock(o *api.IPAMBlock) (*block, []Problem) {
 			b.owner = "" // virtual: no node's
 		}
 	}
-	return b, b.readAway(&o.Spec)
+	return b, b.readAllocations(&o.Spec)
 }
 
-func (b *block) readAway(spec *api.IPAMBlockSpec) []Problem {
+func (b *block) readAllocations(spec *api.IPAMBlockSpec) []Problem {
 	var ps []Problem
 	for ord, attr := range spec.Allocations {
 		if attr == nil {
@@ -51,7 +52,13 @@ func (b *block) readAway(spec *api.IPAMBlockSpec) []Problem {
 			continue
 		}
 		a := &spec.Attributes[*attr]
-		if n := a.Secondary[api.AttrNode]; n != "" && n != b.owner && a.ReleasedAt == nil {
+		if a.ReleasedAt != nil {
+			continue
+		}
+		if h, ok := readHeld(addr, a); ok {
+			b.held = append(b.held, h)
+		}
+		if n := a.Secondary[api.AttrNode]; n != "" && n != b.owner {
 			if b.away == nil {
 				b.away = map[netip.Addr]string{}
 			}

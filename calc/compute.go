@@ -147,7 +147,7 @@ func (c *computation) fillSets() {
 }
 
 func (c *computation) routes(conf fabricConfig) {
-	f := &fabric{self: c.self, conf: conf, nodes: map[string]*node{}}
+	f := &fabric{self: c.self, conf: conf, nodes: map[string]*node{}, held: map[tunnelEnd]netip.Addr{}}
 	for _, o := range objectsOf[*api.Node](c.objects) {
 		f.nodes[o.Name] = readNode(o)
 	}
@@ -157,6 +157,13 @@ func (c *computation) routes(conf fabricConfig) {
 		}
 	}
 	sortPools(f.pools)
+	for _, o := range objectsOf[*api.IPAMBlock](c.objects) {
+		if b, _ := readBlock(o); b != nil {
+			for _, h := range b.held {
+				hold(f.held, h)
+			}
+		}
+	}
 	f.settle()
 	maps.Copy(c.state.Tunnels, f.devices)
 	for _, n := range f.nodes {

@@ -42,7 +42,8 @@ func encapsulates(m api.EncapMode) bool { return m != "" && m != api.EncapNever 
 type fabric struct {
 	self  string
 	nodes map[string]*node
-	pools []*pool // the most specific first, then by name
+	pools []*pool                  // the most specific first, then by name
+	held  map[tunnelEnd]netip.Addr // tunnel addresses that IPAM has for nodes
 	conf  fabricConfig
 	// devices are this node's tunnel devices, made of the above by settle.
 	devices map[string]dataplane.Tunnel
@@ -75,12 +76,13 @@ func (f *fabric) settle() []Problem {
 			if !f.wants(encap, fam) {
 				continue
 			}
-			t, err := f.tunnel(encap, fam)
-			if err != nil {
-				ps = append(ps, Problem{nodeKey(f.self), NoTunnel, err.Error()})
-				continue
+			t, lacks := f.tunnel(encap, fam)
+			if lacks != "" {
+				ps = append(ps, Problem{nodeKey(f.self), NoTunnel, lacks})
 			}
-			f.devices[deviceName(encap, fam)] = t
+			if t.Underlay.IsValid() && (t.Addr.IsValid() || encap == dataplane.IPIP) {
+				f.devices[deviceName(encap, fam)] = t
+			}
 		}
 	}
 	return ps
@@ -98,6 +100,11 @@ func (f *fabric) wants(e dataplane.Encap, fam dataplane.Family) bool {
 			return true
 		}
 	}
+	return f.called(e, fam)
+}
+
+// called tells whether a pool calls for the encapsulation.
+func (f *fabric) called(e dataplane.Encap, fam dataplane.Family) bool {
 	return slices.ContainsFunc(f.pools, func(p *pool) bool { return p.encap == e && familyOf(p.cidr) == fam })
 }
 
@@ -108,27 +115,34 @@ func (f *fabric) enabled(e dataplane.Encap) enabled {
 	return f.conf.vxlan
 }
 
-func (f *fabric) tunnel(e dataplane.Encap, fam dataplane.Family) (dataplane.Tunnel, error) {
-	var own end
-	if n := f.nodes[f.self]; n != nil {
-		own = *n.end(fam)
+// tunnel is the device of an encapsulation, and what is wrong with it. IPIP carries pods'
+// packets without an address of its own, which only the node itself needs; the routes of a
+// VXLAN go to addresses.
+func (f *fabric) tunnel(e dataplane.Encap, fam dataplane.Family) (t dataplane.Tunnel, lacks string) {
+	name := deviceName(e, fam)
+	t = dataplane.Tunnel{Encap: e, Family: fam}
+	own := f.nodes[f.self]
+	if own != nil {
+		t.Underlay, t.Addr = own.end(fam).underlay, f.tunnelAddr(own, e, fam)
 	}
-	t := dataplane.Tunnel{Encap: e, Family: fam, Addr: own.tunnelAddr(e), Underlay: own.underlay}
-	switch {
-	case !t.Underlay.IsValid():
-		return t, fmt.Errorf("no %s device: this node's spec.bgp has no %v address", deviceName(e, fam), fam)
-	case !t.Addr.IsValid():
-		return t, fmt.Errorf("no %s device: this node has no %v tunnel address yet", deviceName(e, fam), fam)
+	if !t.Underlay.IsValid() {
+		return t, fmt.Sprintf("no %s device: this node's spec.bgp has no %v address", name, fam)
 	}
 	if e == dataplane.IPIP {
 		t.MTU = f.conf.ipipMTU
-		return t, nil
+		if !t.Addr.IsValid() && f.called(e, fam) {
+			lacks = fmt.Sprintf("%s has no address: this node has no IPIP tunnel address yet; its own packets to other nodes' pods may find no way back", name)
+		}
+		return t, lacks
 	}
-	t.MAC, t.VNI, t.Port, t.MTU = own.mac, f.conf.vni, f.conf.port, f.conf.mtu
+	if !t.Addr.IsValid() {
+		return t, fmt.Sprintf("no %s device: this node has no %v tunnel address yet", name, fam)
+	}
+	t.MAC, t.VNI, t.Port, t.MTU = own.end(fam).mac, f.conf.vni, f.conf.port, f.conf.mtu
 	if fam == dataplane.IPv6 {
 		t.MTU = f.conf.mtu6
 	}
-	return t, nil
+	return t, ""
 }
 
 func (e *end) tunnelAddr(encap dataplane.Encap) netip.Addr {
@@ -155,7 +169,7 @@ func (f *fabric) vteps(n *node) map[dataplane.VTEPKey]dataplane.VTEP {
 		return vs
 	}
 	for dev, t := range f.devices {
-		if v, ok := n.end(t.Family).vtep(t.Encap); ok {
+		if v, ok := f.vtep(n, t.Encap, t.Family); ok {
 			vs[dataplane.VTEPKey{Device: dev, Node: n.name}] = v
 		}
 	}
@@ -164,14 +178,16 @@ func (f *fabric) vteps(n *node) map[dataplane.VTEPKey]dataplane.VTEP {
 
 // vtep is false for a node that lacks what the encapsulation needs. A tunnel of IPIP has
 // no addresses inside: its routes name the node's own address.
-func (e *end) vtep(encap dataplane.Encap) (dataplane.VTEP, bool) {
+func (f *fabric) vtep(n *node, encap dataplane.Encap, fam dataplane.Family) (dataplane.VTEP, bool) {
+	e := n.end(fam)
 	if !e.underlay.IsValid() {
 		return dataplane.VTEP{}, false
 	}
 	if encap == dataplane.IPIP {
 		return dataplane.VTEP{Underlay: e.underlay, Addr: e.underlay}, true
 	}
-	return dataplane.VTEP{Underlay: e.underlay, Addr: e.vxlan, MAC: e.mac}, e.vxlan.IsValid()
+	addr := f.tunnelAddr(n, encap, fam)
+	return dataplane.VTEP{Underlay: e.underlay, Addr: addr, MAC: e.mac}, addr.IsValid()
 }
 
 // poolOf is the pool that a block belongs to; nil if there is none.
@@ -208,7 +224,7 @@ func (f *fabric) hop(p *pool, fam dataplane.Family, to string) (dataplane.Route,
 	if _, ok := f.devices[dev]; !ok || encap == dataplane.IPIP && fam == dataplane.IPv6 {
 		return noHop(f.self, NoTunnel, fmt.Sprintf("no routes to pods of %v pools that need a tunnel: this node has no such device", fam))
 	}
-	v, ok := e.vtep(encap)
+	v, ok := f.vtep(n, encap, fam)
 	if !ok {
 		return noHop(to, NoNodeAddress, fmt.Sprintf("no %v tunnel address: no routes to the node's pods in pools with VXLAN", fam))
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/dataplane"
@@ -196,11 +197,18 @@ func (w *world) event(g *Graph) {
 	}
 }
 
-// tweak changes one field of an object, if it is an endpoint or a policy.
+// tweak changes one field of an object, if it is an endpoint, a policy or a block.
 func (w *world) tweak(g *Graph, k store.Key) {
 	switch old := w.objects[k].(type) {
 	case *api.WorkloadEndpoint:
 		w.tweakEndpoint(g, *old)
+	case *api.IPAMBlock: // an address comes or goes
+		o := *old
+		o.Spec.Allocations = slices.Clone(o.Spec.Allocations)
+		if n := len(o.Spec.Allocations); n > 0 {
+			o.Spec.Allocations[w.IntN(n)] = pick(w, nil, new(0), new(1), new(2))
+		}
+		w.put(g, &o)
 	case *api.NetworkPolicy:
 		o, from := *old, w.policy().(*api.NetworkPolicy).Spec
 		pick(w,
@@ -475,8 +483,14 @@ func (w *world) block() api.Object {
 	for _, n := range []string{"node1", "node2", "node3", "", "gone"} {
 		o.Spec.Attributes = append(o.Spec.Attributes, api.AllocAttributes{Secondary: map[string]string{api.AttrNode: n}})
 	}
+	for i := range o.Spec.Attributes {
+		o.Spec.Attributes[i].Secondary[api.AttrType] = pick(w, "", "", "ipipTunnelAddress", "vxlanTunnelAddress", "vxlanV6TunnelAddress")
+	}
 	for range w.IntN(5) {
 		o.Spec.Allocations = append(o.Spec.Allocations, pick(w, nil, new(0), new(1), new(2), new(3), new(4)))
+	}
+	if w.chance(5) {
+		o.Spec.Attributes[w.IntN(len(o.Spec.Attributes))].ReleasedAt = &metav1.Time{Time: time.Unix(1, 0)}
 	}
 	if w.chance(3) {
 		o.Spec.Allocations = append(o.Spec.Allocations, new(9))
@@ -494,6 +508,7 @@ func (w *world) config() api.Object {
 		"vxlanEnabled":         {"true", "false"},
 		"ipipEnabled":          {"true", "false"},
 		"vxlanMTU":             {"0", "1400"},
+		"ipipMTU":              {"0", "1440"},
 		"logPrefix":            {`"x"`, `"calico-packet"`},
 	}
 	for _, k := range slices.Sorted(maps.Keys(all)) {

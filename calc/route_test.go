@@ -151,6 +151,183 @@ func TestTunnelsAndTheirFarEnds(t *testing.T) {
 	equal(t, "pools with natOutgoing", membersText(s.Sets[dataplane.SetMasqPools]), "10.10.0.0/16")
 }
 
+func TestIPIPTunnel(t *testing.T) {
+	tunl0 := dataplane.Tunnel{Encap: dataplane.IPIP, Family: 4, Addr: netip.MustParseAddr("10.10.1.1"), Underlay: netip.MustParseAddr("192.168.0.1")}
+	c := cluster(t, "ipipMode: CrossSubnet")
+	s, ps := c.compute(t)
+	equal(t, "problems", len(ps), 1) // the pod's profile
+	equal(t, "tunnel", s.Tunnels["tunl0"], tunl0)
+	// All nodes are far ends, those of the own subnet too: packets from them are taken.
+	equal(t, "a far end", s.VTEPs[dataplane.VTEPKey{Device: "tunl0", Node: "node3"}], dataplane.VTEP{
+		Underlay: netip.MustParseAddr("192.168.1.3"), Addr: netip.MustParseAddr("192.168.1.3")})
+	equal(t, "another", s.VTEPs[dataplane.VTEPKey{Device: "tunl0", Node: "node2"}].Underlay, netip.MustParseAddr("192.168.0.2"))
+
+	tunl0.MTU = 1400
+	s, _ = cluster(t, "ipipMode: Always").configure(t, "ipipMTU: 1400").compute(t)
+	equal(t, "with its MTU set", s.Tunnels["tunl0"], tunl0)
+	s, _ = cluster(t, "ipipMode: Always").configure(t, "ipipEnabled: false").compute(t)
+	equal(t, "switched off: devices", len(s.Tunnels), 1) // VXLAN's of IPv6
+	s = Compute("node1", []config.Layer{layer("IPINIPENABLED", "true"), layer("IPINIPMTU", "1300")}, cluster(t, "vxlanMode: Never").objects, nil)
+	tunl0.MTU = 1300
+	equal(t, "switched on though no pool asks for it", s.Tunnels["tunl0"], tunl0)
+}
+
+// Pools of both encapsulations, and of none, live side by side: each block goes by its
+// pool's, whichever node it is on.
+func TestMixedPools(t *testing.T) {
+	c := cluster(t, "ipipMode: Always").configure(t, "programClusterRoutes: Enabled")
+	c.yaml(t, `
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: v4-vxlan}
+spec: {cidr: 10.11.0.0/16, vxlanMode: CrossSubnet}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: v4-none}
+spec: {cidr: 10.12.0.0/16}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: v4-ipip-in-vxlan}
+spec: {cidr: 10.11.7.0/24, ipipMode: CrossSubnet}
+`)
+	for _, third := range []int{0, 7} {
+		c.block(fmt.Sprintf("10.11.%d.0/26", third), "host:node2")
+		c.block(fmt.Sprintf("10.11.%d.64/26", third), "host:node3", "1:node2")
+	}
+	c.block("10.12.0.0/26", "host:node3")
+	s, _ := c.compute(t)
+	var got []string
+	for _, r := range routesText(s) {
+		if !strings.Contains(r, "fd10") && !strings.Contains(r, "10.10.1.") {
+			got = append(got, r)
+		}
+	}
+	equal(t, "routes", got, []string{
+		"10.10.2.0/26 via 192.168.0.2 dev tunl0",
+		"10.10.3.0/26 via 192.168.1.3 dev tunl0",
+		"10.11.0.0/26 via 192.168.0.2",
+		"10.11.0.64/26 via 10.10.3.0 dev vxlan.calico",
+		"10.11.0.65/32 via 192.168.0.2",
+		"10.11.7.0/26 via 192.168.0.2",
+		"10.11.7.64/26 via 192.168.1.3 dev tunl0",
+		"10.11.7.65/32 via 192.168.0.2",
+		"10.12.0.0/26 via 192.168.1.3",
+	})
+	equal(t, "devices", slices.Sorted(maps.Keys(s.Tunnels)), []string{"tunl0", "vxlan-v6.calico", "vxlan.calico"})
+}
+
+// IPIP needs the node's own addresses, and no tunnel address at either end: a node that
+// lacks one has pods that speak, and a Problem.
+func TestIPIPWithoutTunnelAddress(t *testing.T) {
+	c := cluster(t, "ipipMode: Always")
+	for _, n := range objectsByName[*api.Node](c) {
+		n.Spec.BGP.IPv4IPIPTunnelAddr = ""
+	}
+	s, ps := c.compute(t)
+	equal(t, "routes", routesText(s)[0], "10.10.1.5/32 dev calip")
+	equal(t, "routes", routesText(s)[1], "10.10.2.0/26 via 192.168.0.2 dev tunl0")
+	equal(t, "tunnel", s.Tunnels["tunl0"], dataplane.Tunnel{Encap: dataplane.IPIP, Family: 4, Underlay: netip.MustParseAddr("192.168.0.1")})
+	if !slices.ContainsFunc(ps, func(p string) bool { return strings.HasPrefix(p, "Node(node1): NoTunnel: tunl0 has no address") }) {
+		t.Errorf("problems %q do not say it", ps)
+	}
+	// Switched on without a pool there is none to have, and that is no problem.
+	_, ps = cluster(t, "vxlanMode: Never").configure(t, "ipipEnabled: true").compute(t)
+	if slices.ContainsFunc(ps, func(p string) bool { return strings.Contains(p, "NoTunnel") }) {
+		t.Errorf("problems %q", ps)
+	}
+}
+
+// A Node resource that somebody wrote without its tunnel addresses takes nothing away: IPAM
+// says what they are. What the Node resource says comes first; of several the least counts.
+func TestTunnelAddressesByIPAM(t *testing.T) {
+	for _, mode := range []string{"vxlanMode: Always", "ipipMode: Always"} {
+		whole, _ := cluster(t, mode).compute(t)
+		c := cluster(t, mode)
+		held := func(cidr string, kinds map[int]string, node string) {
+			b := c.block(cidr, "")
+			for ord, kind := range kinds {
+				i := len(b.Spec.Attributes)
+				b.Spec.Allocations[ord] = &i
+				b.Spec.Attributes = append(b.Spec.Attributes, api.AllocAttributes{Secondary: map[string]string{api.AttrNode: node, api.AttrType: kind}})
+			}
+		}
+		c.objects = slices.DeleteFunc(c.objects, func(o api.Object) bool { _, ok := o.(*api.IPAMBlock); return ok })
+		for i := 1; i <= 3; i++ {
+			node := fmt.Sprintf("node%d", i)
+			held(fmt.Sprintf("10.10.%d.0/26", i), map[int]string{0: "vxlanTunnelAddress", 1: "ipipTunnelAddress", 2: "ipipTunnelAddress", 3: "vxlanTunnelAddress", 4: ""}, node)
+			held(fmt.Sprintf("fd10::%d:0/122", i), map[int]string{0: "vxlanV6TunnelAddress", 1: "vxlanTunnelAddress"}, node)
+		}
+		for name, n := range objectsByName[*api.Node](c) {
+			n.Spec.IPv4VXLANTunnelAddr, n.Spec.IPv6VXLANTunnelAddr = "", ""
+			if n.Spec.BGP.IPv4IPIPTunnelAddr = ""; name == "node3" {
+				n.Spec.IPv4VXLANTunnelAddr = "10.10.3.9"
+				whole.VTEPs[dataplane.VTEPKey{Device: "vxlan.calico", Node: "node3"}] = dataplane.VTEP{
+					Underlay: netip.MustParseAddr("192.168.1.3"), Addr: netip.MustParseAddr("10.10.3.9"), MAC: tunnelMAC("", "node3")}
+			}
+		}
+		s, ps := c.compute(t)
+		equal(t, mode+": tunnels", s.Tunnels, whole.Tunnels)
+		for k, v := range s.VTEPs {
+			equal(t, fmt.Sprintf("%s: far end %v", mode, k), v, whole.VTEPs[k])
+		}
+		if len(s.VTEPs) != 4 || slices.ContainsFunc(ps, func(p string) bool { return strings.Contains(p, "NoTunnel") }) {
+			t.Errorf("%s: %d far ends, problems %q", mode, len(s.VTEPs), ps)
+		}
+	}
+}
+
+// What IPAM holds for a node may change, and be in two blocks that overlap.
+func TestTunnelAddressesByIPAMChange(t *testing.T) {
+	c := cluster(t, "vxlanMode: Always")
+	for _, n := range objectsByName[*api.Node](c) {
+		n.Spec.IPv4VXLANTunnelAddr = ""
+	}
+	g, state := New("node1"), dataplane.NewState()
+	for _, o := range c.objects {
+		g.Put(o)
+	}
+	put := func(cidr string, ords ...int) {
+		b := c.block(cidr, "host:node1")
+		for _, ord := range ords {
+			b.Spec.Allocations[ord] = new(0)
+		}
+		b.Spec.Attributes = []api.AllocAttributes{{Secondary: map[string]string{api.AttrNode: "node1", api.AttrType: "vxlanTunnelAddress"}}}
+		g.Put(b)
+	}
+	for i, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() {}, ""},
+		{func() { put("10.10.1.0/26", 5) }, "10.10.1.5"},
+		{func() { put("10.10.1.0/26", 5, 3) }, "10.10.1.3"},
+		{func() { put("10.10.1.0/27", 3, 5) }, "10.10.1.3"},
+		{func() { put("10.10.1.0/26") }, "10.10.1.3"},
+		{func() { put("10.10.1.0/27", 5) }, "10.10.1.5"},
+		{func() { put("10.10.1.0/27") }, ""},
+	} {
+		step.do()
+		state.Apply(g.Flush())
+		got := ""
+		if tunnel, ok := state.Tunnels["vxlan.calico"]; ok {
+			got = tunnel.Addr.String()
+		}
+		equal(t, fmt.Sprintf("step %d", i), got, step.want)
+	}
+}
+
+func objectsByName[T api.Object](c *contents) map[string]T {
+	m := map[string]T{}
+	for _, o := range c.objects {
+		if t, ok := o.(T); ok {
+			m[o.GetName()] = t
+		}
+	}
+	return m
+}
+
 // An address in use away from its block's node has a route of its own.
 func TestBorrowedAddresses(t *testing.T) {
 	c := cluster(t, "vxlanMode: Always")
@@ -190,13 +367,7 @@ func TestNodesWithoutAddresses(t *testing.T) {
 		{"this node has no address", func(m map[string]*api.Node) { m["node1"].Spec.BGP = nil }, "10.10.2.", "Node(node1): NoTunnel: no vxlan.calico device: this node's spec.bgp has no IPv4 address"},
 	} {
 		c := cluster(t, "vxlanMode: Always")
-		nodes := map[string]*api.Node{}
-		for _, o := range c.objects {
-			if n, ok := o.(*api.Node); ok {
-				nodes[n.Name] = n
-			}
-		}
-		test.change(nodes)
+		test.change(objectsByName[*api.Node](c))
 		s, ps := c.compute(t)
 		if i := slices.IndexFunc(routesText(s), func(r string) bool { return strings.HasPrefix(r, test.lost) }); i >= 0 {
 			t.Errorf("%s: there is a route %s", test.name, routesText(s)[i])

@@ -13,10 +13,11 @@ import (
 // fabricTables are what routes and tunnels are made of.
 type fabricTables struct {
 	fabric
-	byNode  multimap[string, store.Key] // blocks whose routes depend on the node
-	tunnels map[string]dataplane.Tunnel
-	vtepsOf map[string]map[dataplane.VTEPKey]dataplane.VTEP // by node
-	vteps   map[dataplane.VTEPKey]dataplane.VTEP
+	byNode   multimap[string, store.Key]  // blocks whose routes depend on the node
+	holdings multimap[tunnelEnd, holding] // of which fabric.held has the least
+	tunnels  map[string]dataplane.Tunnel
+	vtepsOf  map[string]map[dataplane.VTEPKey]dataplane.VTEP // by node
+	vteps    map[dataplane.VTEPKey]dataplane.VTEP
 
 	claimsOf map[store.Key][]prefixClaim // by block
 	claims   map[netip.Prefix][]claim    // in order: the first has the route
@@ -28,8 +29,9 @@ type fabricTables struct {
 
 func newFabricTables(g *Graph) fabricTables {
 	return fabricTables{
-		fabric:   fabric{self: g.self, nodes: g.nodes.rows},
+		fabric:   fabric{self: g.self, nodes: g.nodes.rows, held: map[tunnelEnd]netip.Addr{}},
 		byNode:   multimap[string, store.Key]{},
+		holdings: multimap[tunnelEnd, holding]{},
 		tunnels:  map[string]dataplane.Tunnel{},
 		vtepsOf:  map[string]map[dataplane.VTEPKey]dataplane.VTEP{},
 		vteps:    map[dataplane.VTEPKey]dataplane.VTEP{},
@@ -49,6 +51,7 @@ func (g *Graph) settleFabric() {
 	if conf := fabricConfigOf(g.conf); conf != g.fabric.conf {
 		g.fabric.conf, all = conf, true
 	}
+	blocks := g.changedBlocks(nodes)
 	_, self := nodes[g.self]
 	if all = all || self; all {
 		g.settleTunnels()
@@ -56,7 +59,6 @@ func (g *Graph) settleFabric() {
 			nodes.add(n)
 		}
 	}
-	blocks := g.changedBlocks()
 	for n := range nodes {
 		g.settleVTEPs(n)
 		for k := range g.fabric.byNode[n] {
@@ -153,16 +155,23 @@ func (g *Graph) settleVTEPs(name string) {
 	}
 }
 
-// changedBlocks keeps the index of blocks by node and tells which blocks changed.
-func (g *Graph) changedBlocks() keySet[store.Key] {
+// changedBlocks keeps what is known of blocks by node and tells which blocks changed. It adds
+// the nodes whose tunnel addresses changed with them.
+func (g *Graph) changedBlocks(nodes keySet[string]) keySet[store.Key] {
 	changed := keySet[store.Key]{}
 	for k, was := range g.blocks.before {
 		is := g.blocks.rows[k]
+		var held, holds []heldAddr
 		if was != nil {
 			was.nodes(func(n string) { g.fabric.byNode.remove(n, k) })
+			held = was.held
 		}
 		if is != nil {
 			is.nodes(func(n string) { g.fabric.byNode.add(n, k) })
+			holds = is.held
+		}
+		if !slices.Equal(held, holds) {
+			g.fabric.rehold(k, held, holds, nodes)
 		}
 		changed.add(k)
 		if was == nil || is == nil || was.cidr != is.cidr {
