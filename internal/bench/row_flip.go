@@ -112,7 +112,9 @@ func (f *flips) sizes(what string) {
 	f.agent.populate(f.ctx, f.bench)
 	have := 0
 	for _, want := range []int{1000, mostPolices} {
+		start := time.Now()
 		must(f.agent.holds(f.ctx, create(f.ctx, store, policies(have, want))))
+		f.bench.report(result{What: fmt.Sprintf("%d policies created, first write to all enforced", want-have), Unit: "ms", Ours: one(ms(time.Since(start)))})
 		have = want
 		f.measure(fmt.Sprintf("%s, %d policies active", what, want), n)
 	}
