@@ -132,7 +132,7 @@ func TestLaw(t *testing.T) {
 		{"felix", "os/exec", "felix must not import os/exec: only cmd, lab, node, cni, bgp, iptables, internal/nstest, internal/bench may"},
 		{"lab", "os/exec", ""},
 		{"cmd/calico", "os/exec", ""},
-		{"felix", "github.com/vishvananda/netlink", "felix must not import github.com/vishvananda/netlink: only netlink, route, tunnel, cni, lab, node, internal/bench may"},
+		{"felix", "github.com/vishvananda/netlink", "felix must not import github.com/vishvananda/netlink: only netlink, route, tunnel, bpf, cni, lab, node, internal/bench may"},
 		{"route", "github.com/vishvananda/netlink", ""},
 		{"route", "github.com/google/nftables", "route must not import github.com/google/nftables: only nft may"},
 		{"nft", "github.com/google/nftables/expr", ""},

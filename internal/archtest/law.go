@@ -96,8 +96,8 @@ type effect struct {
 // effects has one place per effect. The first that fits an import decides.
 var effects = []effect{
 	{"os/exec", []string{"cmd", "lab", "node", "cni", "bgp", "iptables", "internal/nstest", "internal/bench"}},
-	{"github.com/vishvananda/netlink", []string{"netlink", "route", "tunnel", "cni", "lab", "node", "internal/bench"}},
-	{"github.com/vishvananda/netlink/", []string{"netlink", "route", "tunnel", "cni", "lab", "node", "internal/bench"}},
+	{"github.com/vishvananda/netlink", []string{"netlink", "route", "tunnel", "bpf", "cni", "lab", "node", "internal/bench"}},
+	{"github.com/vishvananda/netlink/", []string{"netlink", "route", "tunnel", "bpf", "cni", "lab", "node", "internal/bench"}},
 	{"github.com/vishvananda/netns", []string{"netlink", "lab"}},
 	{"github.com/mdlayher/netlink", []string{"netlink", "nft"}},
 	{"github.com/mdlayher/netlink/", []string{"netlink", "nft"}},
