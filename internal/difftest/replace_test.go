@@ -91,14 +91,15 @@ func (r *restless) deny(n int) *dataplane.Delta {
 	return d
 }
 
-// run changes one thing after another, until so many tables have been replaced.
-func (r *restless) run(replacements int) error {
+// run changes one thing after another, until tables have been repaired so often, and a tenth
+// as often replaced.
+func (r *restless) run(repairs int) error {
 	wide := netsOf("192.168.0.0/16", "fd00::/16")
-	for r.d.Stats().Replacements < replacements {
+	for r.d.Stats().Repairs < repairs || r.d.Stats().Replacements < repairs/10 {
 		d := dataplane.NewDelta()
 		switch r.g.IntN(10) {
 		case 0:
-			if err := meddle(r.w.node); err != nil {
+			if err := meddle(r.w.node, r.d.Stats().Replacements < repairs/10 && r.g.odds(2)); err != nil {
 				return err
 			}
 			r.d.Resync()
@@ -146,14 +147,34 @@ func (r *restless) passed() (n int) {
 	return n
 }
 
-// meddle adds a chain to our tables that leads nowhere.
-func meddle(ns int) error {
+// meddle adds a chain to our tables that leads nowhere; beyond repair: and has a set be of a
+// type that the rules cannot use.
+func meddle(ns int, beyondRepair bool) error {
 	c, err := nftables.New(nftables.WithNetNSFd(ns))
 	if err != nil {
 		return err
 	}
 	for _, f := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
-		c.AddChain(&nftables.Chain{Name: "stray", Table: &nftables.Table{Name: "calico", Family: f}})
+		table := &nftables.Table{Name: "calico", Family: f}
+		c.AddChain(&nftables.Chain{Name: "stray", Table: table})
+		if beyondRepair {
+			version := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "4", nftables.TableFamilyIPv6: "6"}[f]
+			if err := retype(c, table, "cali"+version+"aall-ipam-pools"); err != nil {
+				return err
+			}
+		}
 	}
 	return c.Flush()
+}
+
+// retype puts a set of another type in place of one of the masquerading rules'.
+func retype(c *nftables.Conn, table *nftables.Table, name string) error {
+	set := &nftables.Set{Table: table, Name: name, KeyType: nftables.TypeIFName}
+	have, err := c.GetSetByName(table, name)
+	if err != nil || have.KeyType.Name == set.KeyType.Name {
+		return nil // the family is off
+	}
+	c.FlushChain(&nftables.Chain{Name: "cali-nat-POSTROUTING", Table: table})
+	c.DelSet(set)
+	return c.AddSet(set, nil)
 }

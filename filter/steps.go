@@ -1,20 +1,5 @@
 package filter
 
-// Split takes the new sets out of c where rules change too, so that a backend can fill them
-// first: nothing refers to them yet. Without chains in c all of it is rest.
-func (c *Changes) Split() (sets, rest *Changes) {
-	sets, rest = newChanges(), newChanges()
-	rest.Chains, rest.Maps = c.Chains, c.Maps
-	for name, sc := range c.Sets {
-		if sc.New && len(c.Chains) > 0 {
-			sets.Sets[name] = sc
-		} else {
-			rest.Sets[name] = sc
-		}
-	}
-	return sets, rest
-}
-
 // Steps returns c as transactions to be made one after another, so that at no moment a
 // packet passes that neither the program before c nor the one after it lets pass.
 //
