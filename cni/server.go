@@ -245,6 +245,9 @@ func (s *Server) handle(ctx context.Context, w *wire.Request, ns *os.File) (json
 	if r.Command == "STATUS" {
 		return nil, s.status(ctx)
 	}
+	if r.Command == "GC" { // of all pods: it takes their locks itself
+		return nil, s.gc(ctx, r)
+	}
 	s.logIgnored(r)
 	unlockID := s.pods.lock(r.ID.ContainerID + ":" + r.ID.IfName)
 	defer unlockID()
@@ -258,10 +261,8 @@ func (s *Server) handle(ctx context.Context, w *wire.Request, ns *os.File) (json
 		return s.add(ctx, r, ns)
 	case "DEL":
 		return nil, s.del(ctx, r)
-	case "CHECK":
-		return nil, s.check(r, ns)
 	}
-	return nil, s.gc(ctx, r)
+	return nil, s.check(r, ns)
 }
 
 // podOf is the key of the pod that a call is about: the record knows, where a DEL comes
