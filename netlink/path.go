@@ -3,8 +3,10 @@ package netlink
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -24,31 +26,42 @@ const loopbackMTU = 1500
 // count: it is forgotten again. A peer without a route does not count either. The error
 // is an [ErrNoSuchAddr] if no link has local. The cost is one request a peer.
 func (h *Handle) PathMTU(local netip.Addr, peers []netip.Addr) (int, error) {
-	mtu, err := h.addrMTU(local)
-	if err != nil {
-		return 0, err
-	}
+	p, err := h.Paths(local, peers)
+	return p.MTU, err
+}
+
+// Paths is what the routes to other nodes take.
+type Paths struct {
+	MTU   int   // as [Handle.PathMTU] has it
+	Links []int // indexes of the links that the routes leave by, and of that which has local; never lo
+}
+
+// Paths looks up the ways from local to the peers; see [Handle.PathMTU].
+func (h *Handle) Paths(local netip.Addr, peers []netip.Addr) (Paths, error) {
 	links := map[int]int{}
+	mtu, err := h.addrMTU(local, links)
+	if err != nil {
+		return Paths{}, err
+	}
 	for _, p := range peers {
 		if p.BitLen() != local.BitLen() {
 			continue
 		}
 		m, err := h.routeMTU(p, links)
 		if err != nil {
-			return 0, err
+			return Paths{}, err
 		}
-		if m > 0 && (mtu == 0 || m < mtu) {
-			mtu = m
-		}
+		mtu = lesser(mtu, m)
 	}
 	if mtu == 0 {
-		return loopbackMTU, nil
+		mtu = loopbackMTU
 	}
-	return mtu, nil
+	maps.DeleteFunc(links, func(_, mtu int) bool { return mtu == 0 })
+	return Paths{mtu, slices.Sorted(maps.Keys(links))}, nil
 }
 
 // addrMTU is the MTU of the link that has the address; 0 if that is the loopback interface.
-func (h *Handle) addrMTU(addr netip.Addr) (int, error) {
+func (h *Handle) addrMTU(addr netip.Addr, links map[int]int) (int, error) {
 	// A node has few links with addresses: those of pods have none in IPv4.
 	all, err := Dump(func() ([]vnl.Addr, error) { return h.AddrList(nil, familyOf(addr)) })
 	if err != nil {
@@ -65,6 +78,7 @@ func (h *Handle) addrMTU(addr netip.Addr) (int, error) {
 		if l.Attrs().Flags&net.FlagLoopback != 0 {
 			return 0, nil
 		}
+		links[a.LinkIndex] = l.Attrs().MTU
 		return l.Attrs().MTU, nil
 	}
 	return 0, fmt.Errorf("%w %v", ErrNoSuchAddr, addr)
