@@ -25,7 +25,7 @@ func TestBadInput(t *testing.T) {
 		{"up --nodes 0 --name x", 2, "--nodes 0: a lab has 1 to 50 nodes"},
 		{"up --nodes 51 --name x", 2, "--nodes 51: a lab has 1 to 50 nodes"},
 		{"up --nodes three --name x", 2, `invalid argument "three"`},
-		{"up --encap ipsec --name x", 2, `--encap "ipsec": want vxlan or none`},
+		{"up --encap ipsec --name x", 2, `--encap "ipsec": want ipip, vxlan or none`},
 		{"up --pool 10.10.0.0 --name x", 2, `--pool "10.10.0.0": want a prefix`},
 		{"up --pool 10.10.0.1/16 --name x", 2, "did you mean 10.10.0.0/16?"},
 		{"up --pool fd00::/64 --name x", 2, "want an IPv4 prefix"},

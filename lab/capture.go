@@ -85,11 +85,14 @@ func describeFrame(b []byte) string {
 }
 
 func describe4(b []byte) string {
-	if len(b) < 20 || len(b) < int(b[0]&15)*4 {
+	if len(b) < 20 || b[0]>>4 != 4 || len(b) < int(b[0]&15)*4 || b[0]&15 < 5 {
 		return ""
 	}
 	from, _ := netip.AddrFromSlice(b[12:16])
 	to, _ := netip.AddrFromSlice(b[16:20])
+	if offset := binary.BigEndian.Uint16(b[6:]) & 0x1fff; offset != 0 {
+		return fmt.Sprintf("%v > %v protocol %d, fragment at %d", from, to, b[9], int(offset)*8)
+	}
 	return describeTransport(from, to, b[9], b[int(b[0]&15)*4:])
 }
 
@@ -118,6 +121,11 @@ func describeTransport(from, to netip.Addr, protocol byte, b []byte) string {
 			text += fmt.Sprintf(" VXLAN %d: %s", vni, describeFrame(b[16:]))
 		}
 		return text
+	}
+	if protocol == unix.IPPROTO_IPIP {
+		if inner := describe4(b); inner != "" {
+			return fmt.Sprintf("%s protocol 4 IPIP: %s", pair, inner)
+		}
 	}
 	if len(b) > 0 {
 		switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,18 +51,22 @@ func seedObjects(o Options, name string) []api.Object {
 	// There is no BGP in a lab yet, so the agents program the routes of every mode.
 	felix := &api.FelixConfiguration{Meta: api.Named(api.KindFelixConfiguration, "", "default")}
 	felix.Spec = api.FelixConfigurationSpec{"programClusterRoutes": json.RawMessage(`"Enabled"`)}
-	objects := []api.Object{info, felix, namespaceProfile("default"), pool("default-ipv4-ippool", o, o.Pool.String(), o.BlockSize, true)}
+	objects := []api.Object{info, felix, namespaceProfile("default"), pool("default-ipv4-ippool", o.Encap, o.Pool, o.BlockSize)}
 	if o.Pool6.IsValid() {
-		objects = append(objects, pool("default-ipv6-ippool", o, o.Pool6.String(), blockSize6, false))
+		objects = append(objects, pool("default-ipv6-ippool", o.Encap, o.Pool6, blockSize6))
 	}
 	return objects
 }
 
-func pool(name string, o Options, cidr string, blockSize int, nat bool) *api.IPPool {
+func pool(name, encap string, cidr netip.Prefix, blockSize int) *api.IPPool {
 	p := &api.IPPool{Meta: api.Named(api.KindIPPool, "", name)}
-	p.Spec = api.IPPoolSpec{CIDR: cidr, BlockSize: blockSize, VXLANMode: api.EncapNever, IPIPMode: api.EncapNever, NATOutgoing: nat}
-	if o.Encap == "vxlan" {
+	v4 := cidr.Addr().Is4()
+	p.Spec = api.IPPoolSpec{CIDR: cidr.String(), BlockSize: blockSize, VXLANMode: api.EncapNever, IPIPMode: api.EncapNever, NATOutgoing: v4}
+	switch {
+	case encap == EncapVXLAN:
 		p.Spec.VXLANMode = api.EncapAlways
+	case encap == EncapIPIP && v4:
+		p.Spec.IPIPMode = api.EncapAlways
 	}
 	return p
 }

@@ -96,21 +96,41 @@ func (d *demo) pods(ctx context.Context) error {
 
 // routes shows the tables of the two nodes and checks the routes that make them a network.
 func (d *demo) routes(ctx context.Context) error {
-	device := nodeDevice
-	if d.options.Encap == "vxlan" {
-		device = "vxlan.calico"
-	}
-	for _, node := range []string{"node1", "node2"} {
+	for i, node := range []string{"node1", "node2"} {
 		d.say("Routes of %s:", node)
 		var table bytes.Buffer
 		if err := d.lab.Routes(ctx, node, io.MultiWriter(&table, indented{d.out})); err != nil {
 			return err
 		}
-		d.check(hasRoute(table.String(), "/", "via", "dev "+device), "the other node's block goes by %s", device)
+		words, how := d.way(nodeName(2 - i))
+		d.check(hasRoute(table.String(), words...), "the other node's block goes %s", how)
 		d.check(hasRoute(table.String(), "", "dev cali", "scope link"), "the pod has a route to its own cali interface")
 		d.check(hasRoute(table.String(), "blackhole", "proto 80"), "the node's own block is a blackhole under it")
 	}
 	return nil
+}
+
+// way is how a block of the other node is reached: the words of its route, and for people.
+func (d *demo) way(other string) (words []string, how string) {
+	via := "via " + d.nodeAddr(other)
+	switch d.options.Encap {
+	case EncapIPIP:
+		return []string{"/", via + " ", "dev tunl0 ", "proto 80", "onlink"}, via + " dev tunl0 onlink"
+	case EncapVXLAN:
+		return []string{"/", "via", "dev vxlan.calico ", "proto 80", "onlink"}, "by vxlan.calico"
+	}
+	return []string{"/", via + " ", "dev " + nodeDevice + " ", "proto 80"}, via + " dev " + nodeDevice
+}
+
+// nodeAddr is the address of a node on the link between the nodes.
+func (d *demo) nodeAddr(node string) string {
+	net4, _ := plan(d.options)
+	for i := 1; i <= d.options.Nodes; i++ {
+		if nodeName(i) == node {
+			return nth(net4, i+1).Addr().String()
+		}
+	}
+	return ""
 }
 
 // hasRoute tells whether some line that is no default route has all the words.
@@ -191,10 +211,15 @@ func (d *demo) packets(ctx context.Context) error {
 		return nil
 	}
 	fmt.Fprintln(d.out, "   ", line)
-	if d.options.Encap == "vxlan" {
-		d.check(strings.Contains(line, "> 4789 VXLAN 4096:"), "it travels in UDP to port 4789, VXLAN network 4096")
-	} else {
-		d.check(!strings.Contains(line, "UDP"), "it travels bare")
+	outer := d.nodeAddr("node1") + " > " + d.nodeAddr("node2") + " "
+	switch d.options.Encap {
+	case EncapIPIP:
+		d.check(strings.HasPrefix(line, outer+"protocol 4 IPIP: "), "it travels from node to node in IP, protocol 4")
+	case EncapVXLAN:
+		d.check(strings.HasPrefix(line, outer+"UDP ") && strings.Contains(line, "> 4789 VXLAN 4096: "),
+			"it travels from node to node in UDP to port 4789, VXLAN network 4096")
+	default:
+		d.check(!strings.HasPrefix(line, outer) && !strings.Contains(line, ": "), "it travels bare")
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 // Options say what a lab is made of.
 type Options struct {
 	Nodes     int          // 1 to 50
-	Encap     string       // "vxlan" or "none"
+	Encap     string       // one of Encaps: of the IPv4 pool, and where it can be of the IPv6 pool
 	Pool      netip.Prefix // of the pods
 	Pool6     netip.Prefix // the zero value: the lab has no IPv6
 	BlockSize int          // prefix length of the IPv4 blocks, 20 to 32
@@ -18,13 +18,21 @@ type Options struct {
 	NoAgents bool
 }
 
-// DefaultOptions are those of `calico lab up` without flags.
+// DefaultOptions are those of `calico lab up` without flags. The encapsulation is that of
+// upstream's manifest.
 func DefaultOptions() Options {
-	return Options{Nodes: 3, Encap: "vxlan", Pool: netip.MustParsePrefix("10.10.0.0/16"), BlockSize: 26}
+	return Options{Nodes: 3, Encap: EncapVXLAN, Pool: netip.MustParsePrefix("10.10.0.0/16"), BlockSize: 26}
 }
 
-// Encaps are the values of [Options.Encap].
-var Encaps = []string{"vxlan", "none"}
+// Values of [Options.Encap]. IPIP carries IPv4 only: with it IPv6 pods' packets travel bare.
+const (
+	EncapIPIP  = "ipip"
+	EncapVXLAN = "vxlan"
+	EncapNone  = "none"
+)
+
+// Encaps are all of them, the default first.
+var Encaps = []string{EncapVXLAN, EncapNone}
 
 const maxNodes = 50
 
@@ -33,8 +41,8 @@ func (o Options) Validate() error {
 	if o.Nodes < 1 || o.Nodes > maxNodes {
 		return fmt.Errorf("--nodes %d: a lab has 1 to %d nodes", o.Nodes, maxNodes)
 	}
-	if !slices.Contains(Encaps, o.Encap) {
-		return fmt.Errorf("--encap %q: want vxlan or none", o.Encap)
+	if !slices.Contains(append(Encaps, EncapIPIP), o.Encap) {
+		return fmt.Errorf("--encap %q: want ipip, vxlan or none", o.Encap)
 	}
 	if o.BlockSize < 20 || o.BlockSize > 32 {
 		return fmt.Errorf("--block-size %d: want a prefix length from 20 to 32", o.BlockSize)
@@ -45,7 +53,7 @@ func (o Options) Validate() error {
 	if o.Pool.Bits() > o.BlockSize {
 		return fmt.Errorf("--pool %v is smaller than one block of --block-size %d", o.Pool, o.BlockSize)
 	}
-	if o.Encap == "vxlan" && o.Nodes > 1<<(32-o.Pool.Bits()) {
+	if o.Encap != EncapNone && o.Nodes > 1<<(32-o.Pool.Bits()) {
 		return fmt.Errorf("--pool %v has fewer addresses than --nodes %d need for their tunnels", o.Pool, o.Nodes)
 	}
 	if !o.Pool6.IsValid() {

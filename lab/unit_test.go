@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,13 +85,15 @@ func TestRouteLine(t *testing.T) {
 	_, pod, _ := net.ParseCIDR("10.10.1.5/32")
 	_, all, _ := net.ParseCIDR("0.0.0.0/0")
 	_, all6, _ := net.ParseCIDR("::/0")
-	names := map[int]string{2: "eth0", 3: "vxlan.calico", 4: "cali0123456789a"}
+	names := map[int]string{2: "eth0", 3: "vxlan.calico", 4: "cali0123456789a", 5: "tunl0"}
 	for _, c := range []struct {
 		want  string
 		route vnl.Route
 	}{
 		{"10.10.1.0/26 via 10.10.1.0 dev vxlan.calico proto 80 onlink",
 			vnl.Route{Dst: block, Gw: block.IP, LinkIndex: 3, Protocol: 80, Type: unix.RTN_UNICAST, Flags: unix.RTNH_F_ONLINK}},
+		{"10.10.1.0/26 via 172.30.0.3 dev tunl0 proto 80 onlink",
+			vnl.Route{Dst: block, Gw: net.IPv4(172, 30, 0, 3), LinkIndex: 5, Protocol: 80, Type: unix.RTN_UNICAST, Flags: unix.RTNH_F_ONLINK}},
 		{"blackhole 10.10.1.0/26 proto 80", vnl.Route{Dst: block, Protocol: 80, Type: unix.RTN_BLACKHOLE, LinkIndex: 1}},
 		{"10.10.1.5 dev cali0123456789a scope link",
 			vnl.Route{Dst: pod, LinkIndex: 4, Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST, Scope: vnl.SCOPE_LINK, Family: unix.AF_INET}},
@@ -143,6 +146,9 @@ func FuzzDescribeFrame(f *testing.F) {
 	udp := []byte{0x12, 0xb5, 0x12, 0xb5, 0, 0, 0, 0}
 	vxlan := []byte{8, 0, 0, 0, 0, 16, 0, 0}
 	f.Add(ethernet)
+	ipip := append([]byte{}, ip...)
+	ipip[9] = 4
+	f.Add(append(append(append([]byte{}, ethernet...), ipip...), ip...))
 	f.Add(append(append(append(append(append([]byte{}, ethernet...), ip...), udp...), vxlan...), append(ethernet, ip...)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		describeFrame(b)
@@ -166,6 +172,32 @@ func TestDescribeVXLAN(t *testing.T) {
 	const want = "10.0.0.1 > 10.0.0.2 UDP 12345 > 4789 VXLAN 4096: 10.9.0.1 > 10.9.0.2 echo request"
 	if got := describeFrame(frame); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestDescribeIPIP(t *testing.T) {
+	ethernet := append(make([]byte, 12), 0x08, 0x00)
+	outer := []byte{0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 4, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2}
+	inner := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2, echoRequest4, 0, 0, 0}
+	with := func(at int, b byte, inner ...byte) []byte {
+		o := slices.Clone(outer)
+		o[at] = b
+		return slices.Concat(ethernet, o, inner)
+	}
+	for _, c := range []struct {
+		frame []byte
+		want  string
+	}{
+		{with(1, 0, inner...), "10.0.0.1 > 10.0.0.2 protocol 4 IPIP: 10.9.0.1 > 10.9.0.2 echo request"},
+		{with(1, 0, with(1, 0, inner...)[14:]...), "10.0.0.1 > 10.0.0.2 protocol 4 IPIP: 10.0.0.1 > 10.0.0.2 protocol 4 IPIP: 10.9.0.1 > 10.9.0.2 echo request"},
+		{with(7, 2, inner...), "10.0.0.1 > 10.0.0.2 protocol 4, fragment at 16"},
+		{with(1, 0, inner[:10]...), "10.0.0.1 > 10.0.0.2 protocol 4"},
+		{with(1, 0, append([]byte{0x60}, inner[1:]...)...), "10.0.0.1 > 10.0.0.2 protocol 4"},
+		{with(0, 0x41, inner...), ""},
+	} {
+		if got := describeFrame(c.frame); got != c.want {
+			t.Errorf("got  %q\nwant %q", got, c.want)
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ type optionFlags struct {
 func (f *optionFlags) register(c *cobra.Command) {
 	f.o = lab.DefaultOptions()
 	c.Flags().IntVar(&f.o.Nodes, "nodes", f.o.Nodes, "number of nodes, 1 to 50")
-	c.Flags().StringVar(&f.o.Encap, "encap", f.o.Encap, "how packets travel between nodes: vxlan or none")
+	c.Flags().StringVar(&f.o.Encap, "encap", f.o.Encap, "how packets travel between nodes: ipip (IPv4 only), vxlan or none")
 	c.Flags().StringVar(&f.pool, "pool", f.o.Pool.String(), "addresses of the pods")
 	c.Flags().StringVar(&f.pool6, "pool6", "", "IPv6 addresses of the pods (default: no IPv6)")
 	c.Flags().IntVar(&f.o.BlockSize, "block-size", f.o.BlockSize, "prefix length of the blocks that a node takes from the pool")
