@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -130,5 +131,52 @@ func TestTornRecordIsReportedAndKept(t *testing.T) {
 	}
 	if st, err := os.Stat(filepath.Join(dir, "good@eth0.json")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+}
+
+// TestRecordsHaveNamesOfTheirOwn: a dash may stand in a container's ID and in a device's
+// name.
+func TestRecordsHaveNamesOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir, netlink.Current)
+	one, two := record("a-b", Attached), record("a", Attached)
+	one.ID.IfName, two.ID.IfName = "c", "b-c"
+	put(t, r, one, two)
+	r = open(t, dir, netlink.Current)
+	if len(r.All()) != 2 || r.Get(one.ID) == nil || r.Get(two.ID) == nil || len(r.Bad()) > 0 {
+		t.Errorf("got %+v, bad %v", r.All(), r.Bad())
+	}
+}
+
+func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir, netlink.Current)
+	put(t, r, record("old", Attached), record("both", Attached))
+	older := record("both", Attached)
+	older.Pod = "older"
+	b, err := json.Marshal(older)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "both-eth0.json"), b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(filepath.Join(dir, "old@eth0.json"), filepath.Join(dir, "old-eth0.json"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r = open(t, dir, netlink.Current)
+		if got := r.Get(record("old", "").ID); got == nil || got.State != Attached || len(r.Bad()) > 0 {
+			t.Fatalf("got %+v, bad %v", got, r.Bad())
+		}
+		if got := r.Get(record("both", "").ID); got.Pod != "both" {
+			t.Errorf("the older of two files wins: %+v", got)
+		}
+	}
+	if err := r.Remove(record("old", "").ID); err != nil {
+		t.Error(err)
+	}
+	if files, _ := os.ReadDir(dir); len(files) != 1 || files[0].Name() != "both@eth0.json" {
+		t.Errorf("left: %v", files)
 	}
 }

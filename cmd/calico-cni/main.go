@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -80,7 +81,8 @@ func run() (out []byte, version string, err error) {
 	return out, conf.Version, err
 }
 
-// call asks the agent. Where none answers, DEL is journalled and succeeds.
+// call asks the agent. Where none answers, DEL is journalled and succeeds. GC is not: its
+// list of what the runtime has is true at this moment only, and runtimes call it again.
 func call(req *wire.Request, conf config) ([]byte, error) {
 	ns, err := openNS(req)
 	if err != nil {
@@ -122,26 +124,47 @@ func openNS(req *wire.Request) (*os.File, error) {
 	return f, nil
 }
 
+// statusPatience is for how long a STATUS looks for the agent: while one is replaced, ADD
+// works, for it waits for longer, and a runtime that is told otherwise has the node shunned.
+const statusPatience = 2 * time.Second
+
+// patience is for how long the agent's socket is tried.
+func (c config) patience(command string) time.Duration {
+	p := 10 * time.Second
+	if c.Timeout != nil {
+		p = wire.Seconds(*c.Timeout)
+	}
+	if command == "STATUS" {
+		return min(p, statusPatience)
+	}
+	return p
+}
+
 // ask tries the socket for a while: an agent that is being replaced is back in seconds.
+// That while begins anew, once, when an agent dies in the middle of a call: the next one
+// goes on with it, for every call can be repeated.
 func ask(req *wire.Request, ns *os.File, conf config) (*wire.Response, error) {
-	patience := 10 * time.Second
-	if conf.Timeout != nil {
-		patience = wire.Seconds(*conf.Timeout)
-	}
-	if req.Command == "STATUS" {
-		patience = 0
-	}
-	deadline := time.Now().Add(patience)
+	deadline, broken := time.Now().Add(conf.patience(req.Command)), false
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout+wire.Seconds(conf.Policy))
 		resp, err := wire.Call(ctx, conf.Socket, req, ns)
+		tired := ctx.Err() != nil
 		cancel()
 		again := err != nil || resp.Error != nil && resp.Error.Code == wire.CodeTryAgain
+		if err != nil && !broken && !tired && !noAgent(err) {
+			deadline, broken = time.Now().Add(conf.patience(req.Command)), true
+		}
 		if !again || !time.Now().Before(deadline) {
 			return resp, err
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// noAgent tells whether nobody took the call at all.
+func noAgent(err error) bool {
+	var e *net.OpError
+	return errors.As(err, &e) && e.Op == "dial"
 }
 
 // journal writes a DEL down for the next agent, so that the runtime may forget the pod.
