@@ -12,9 +12,10 @@ import (
 
 // Names of the kernel's drivers.
 const (
-	DriverRules   = "nftables"
-	DriverTunnels = "tunnels"
-	DriverRoutes  = "routes"
+	DriverForwarding = "forwarding"
+	DriverRules      = "nftables"
+	DriverTunnels    = "tunnels"
+	DriverRoutes     = "routes"
 )
 
 // KernelDrivers returns the drivers of the namespace of descriptor ns, or
@@ -27,6 +28,7 @@ func KernelDrivers(ns int, h *netlink.Handle, log *slog.Logger) (drivers []Drive
 		return nil, nil, fmt.Errorf("nftables: %w", err)
 	}
 	drivers = []Driver{
+		{Name: DriverForwarding, Driver: &forwarding{ns: ns}},
 		{Name: DriverRules, Driver: rules},
 		{Name: DriverTunnels, Driver: tunnel.New(h, tunnel.Config{Log: log})},
 		{Name: DriverRoutes, Driver: route.New(h)},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -86,19 +85,4 @@ func (a *Agent) note(part, message string) {
 	if !same {
 		a.loop.Bell.Ring()
 	}
-}
-
-// watchLinks has tunnels and routes put right when others changed them.
-func (a *Agent) watchLinks(ctx context.Context, ns int) error {
-	m, err := netlink.NewMonitor(ns, netlink.KindLink, netlink.KindRoute, netlink.KindNeigh)
-	if err != nil {
-		return err
-	}
-	swarm := swarm{flush: func() { a.Resync(DriverTunnels, DriverRoutes) }}
-	defer swarm.stop()
-	return m.Run(ctx, func(e netlink.Event) {
-		if e.Undoes() {
-			swarm.add(time.Now())
-		}
-	})
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	mnl "github.com/mdlayher/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,19 +18,21 @@ const (
 	KindLink Kind = iota + 1
 	KindAddr
 	KindRoute
-	KindNeigh // neighbours, and FDB entries
+	KindNeigh      // neighbours, and FDB entries
+	KindForwarding // the sysctls that make the namespace a router: told when one is off
 )
 
 func (k Kind) String() string {
-	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour"}[k]
+	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour", KindForwarding: "forwarding"}[k]
 }
 
 // groups are the multicast groups of each kind (rtnetlink(7)).
 var groups = map[Kind][]uint32{
-	KindLink:  {unix.RTNLGRP_LINK},
-	KindAddr:  {unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR},
-	KindRoute: {unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE},
-	KindNeigh: {unix.RTNLGRP_NEIGH},
+	KindLink:       {unix.RTNLGRP_LINK},
+	KindAddr:       {unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR},
+	KindRoute:      {unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE},
+	KindNeigh:      {unix.RTNLGRP_NEIGH},
+	KindForwarding: {unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF},
 }
 
 // Event is a change of an object in the kernel, whoever made it.
@@ -39,10 +42,15 @@ type Event struct {
 	Lost     bool
 	Kind     Kind
 	Deleted  bool
-	Link     int    // index of the link that it concerns; 0: none
-	Name     string // of the link, where Kind is KindLink
-	Up       bool   // the link is up, where Kind is KindLink
-	Protocol int    // of the route, where Kind is KindRoute
+	Link     int        // index of the link that it concerns; 0: none
+	Name     string     // of the link, where Kind is KindLink
+	Up       bool       // the link is up, where Kind is KindLink
+	MTU      int        // of the link, where Kind is KindLink
+	MAC      string     // of the link, its bytes, where Kind is KindLink
+	Global   bool       // the address is of more than its link, where Kind is KindAddr
+	Route    *vnl.Route // where Kind is KindRoute: what tells routes apart; multipath, encap and nexthop objects as one empty hop
+	Neigh    *vnl.Neigh // where Kind is KindNeigh
+	Protocol int        // of the route, where Kind is KindRoute
 }
 
 // Undoes tells whether the change may have undone what a driver wrote before: something

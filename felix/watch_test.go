@@ -1,0 +1,211 @@
+package felix
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/internal/nstest"
+	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/nft"
+	"github.com/calicogo/calico/route"
+	"github.com/calicogo/calico/store"
+	"github.com/calicogo/calico/tunnel"
+)
+
+// world is a namespace with an agent's real drivers.
+type world struct {
+	t       *testing.T
+	ns      int
+	agent   *Agent
+	rules   *nft.Driver
+	routes  *route.Driver
+	tunnels *tunnel.Driver
+}
+
+// sh runs a script in the namespace and returns what it prints.
+func sh(t testing.TB, ns int, script string) string {
+	t.Helper()
+	for _, tool := range []string{"ip", "bridge", "nft"} {
+		nstest.RequireTool(t, tool)
+	}
+	var out []byte
+	err := netlink.Do(ns, func() (err error) {
+		out, err = exec.Command("sh", "-ec", script).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, script, out)
+	}
+	return string(out)
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// wanted is what one pod, one other node behind a tunnel and one behind a router take.
+func wanted() *dataplane.Delta {
+	s := dataplane.NewState()
+	s.Endpoints["cali1"] = &dataplane.Endpoint{Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.65.0.1")}}
+	s.Sets[dataplane.SetNodes] = dataplane.Members{{Prefix: prefix("192.168.0.2/32")}: {}}
+	s.Tunnels[dataplane.DeviceVXLAN] = dataplane.Tunnel{
+		Encap: dataplane.VXLAN, Family: dataplane.IPv4, Addr: netip.MustParseAddr("10.65.0.64"), MAC: "66:11:22:33:44:55",
+		Underlay: netip.MustParseAddr("192.168.0.1"), VNI: 4096, Port: 4789,
+	}
+	s.VTEPs[dataplane.VTEPKey{Device: dataplane.DeviceVXLAN, Node: "n2"}] = dataplane.VTEP{
+		Underlay: netip.MustParseAddr("192.168.0.2"), Addr: netip.MustParseAddr("10.65.1.0"), MAC: "66:11:22:33:44:66",
+	}
+	s.Routes[prefix("10.65.0.1/32")] = dataplane.Route{Kind: dataplane.RouteWorkload, Device: "cali1"}
+	s.Routes[prefix("10.65.0.0/26")] = dataplane.Route{Kind: dataplane.RouteBlackhole}
+	s.Routes[prefix("10.65.1.0/26")] = dataplane.Route{Kind: dataplane.RouteTunnel, Device: dataplane.DeviceVXLAN, Gateway: netip.MustParseAddr("10.65.1.0")}
+	s.Routes[prefix("10.66.0.0/26")] = dataplane.Route{Kind: dataplane.RouteDirect, Gateway: netip.MustParseAddr("192.168.0.3")}
+	return s.Delta()
+}
+
+// newWorld starts an agent, and has it watch, in a namespace with an underlay and a pod's device.
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, ns: nstest.New(t)}
+	sh(t, w.ns, `
+		ip link add eth0 type veth peer name eth0p; ip link set eth0p up; ip link set eth0 up; ip addr add 192.168.0.1/24 dev eth0
+		ip link add cali1 type veth peer name pod1; ip link set pod1 up; ip link set cali1 up
+		ip link add docker0 type veth peer name docker0p; ip link set docker0p up; ip link set docker0 up; ip addr add 172.17.0.1/16 dev docker0
+		ip route add 10.99.0.0/16 via 192.168.0.9; ip route add 10.98.0.0/16 dev docker0 proto bird; ip neigh add 172.17.0.9 lladdr 02:00:00:00:00:09 dev docker0
+		ip rule add from 10.97.0.0/16 table 77; ip route add default via 192.168.0.8 table 77
+		nft 'add table ip other; add chain ip other c; add rule ip other c counter accept'`)
+	w.start(t)
+	return w
+}
+
+// start runs an agent until the test ends.
+func (w *world) start(t *testing.T) (stop func()) {
+	h, err := netlink.Open(w.ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	drivers, closeDrivers, err := KernelDrivers(w.ns, h, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.agent = New(Config{Node: "n1", Log: log, Drivers: drivers})
+	w.rules, _ = driver[*nft.Driver](w.agent)
+	w.routes, _ = driver[*route.Driver](w.agent)
+	w.tunnels, _ = driver[*tunnel.Driver](w.agent)
+	for _, d := range drivers {
+		d.Update(wanted())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 2)
+	go func() { done <- w.agent.Run(ctx) }()
+	go func() { done <- w.agent.Watch(ctx, w.ns) }()
+	w.agent.Update(store.Update{Revision: 1, InSync: true})
+	w.until("the first sync", func() bool { s, _ := w.agent.Status(); return s.Revision == 1 && len(s.Problems) == 0 })
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		for range 2 {
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+		closeDrivers()
+		h.Close()
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// until waits for a condition.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(4 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			s, _ := w.agent.Status()
+			w.t.Fatalf("%s: not so after 20 s; %+v", what, s)
+		}
+	}
+}
+
+// kernel is all that the kernel has of ours and of others.
+func (w *world) kernel() string {
+	return sh(w.t, w.ns, `
+		ip route show table all | grep -v -e fe80 -e ff00 | sort; ip -6 route show proto 80; ip rule
+		ip neigh show nud permanent | sort; bridge fdb show dev vxlan.calico 2>&1 | sort || true
+		ip -d link show dev vxlan.calico 2>&1 | grep -v '^[0-9]*: ' | sed 's/vxlan id/id/' || true; ip -br addr show dev vxlan.calico 2>&1 || true
+		nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding`)
+}
+
+type counts struct {
+	rules   nft.Stats
+	routes  route.Stats
+	tunnels tunnel.Stats
+}
+
+func (w *world) counts() counts { return counts{w.rules.Stats(), w.routes.Stats(), w.tunnels.Stats()} }
+
+// What others remove or change is put back, and what is theirs stays.
+func TestDriftIsMended(t *testing.T) {
+	w := newWorld(t)
+	want := w.kernel()
+	for name, script := range map[string]string{
+		"a pod's route is removed":           "ip route del 10.65.0.1",
+		"a pod's route is changed":           "ip route replace 10.65.0.1 dev docker0 proto 80",
+		"a tunnel route is removed":          "ip route del 10.65.1.0/26",
+		"a tunnel route is changed":          "ip route replace 10.65.1.0/26 via 10.65.1.9 dev vxlan.calico onlink proto 80",
+		"a blackhole is removed":             "ip route del blackhole 10.65.0.0/26 proto 80",
+		"a direct route is removed":          "ip route del 10.66.0.0/26",
+		"a direct route goes elsewhere":      "ip route replace 10.66.0.0/26 via 192.168.0.4 proto 80",
+		"a route is added":                   "ip route add 10.67.0.0/26 via 192.168.0.4 proto 80",
+		"a route is added to a pod":          "ip route add 10.67.0.1 dev cali1",
+		"a route is appended":                "ip route append 10.66.0.0/26 via 192.168.0.4 proto 80",
+		"a neighbour is removed":             "ip neigh del 10.65.1.0 dev vxlan.calico",
+		"a neighbour is changed":             "ip neigh replace 10.65.1.0 lladdr 02:00:00:00:00:01 nud permanent dev vxlan.calico",
+		"a neighbour is no longer permanent": "ip neigh replace 10.65.1.0 lladdr 66:11:22:33:44:66 nud stale dev vxlan.calico",
+		"a neighbour is added":               "ip neigh add 10.65.1.9 lladdr 02:00:00:00:00:01 nud permanent dev vxlan.calico",
+		"a forwarding entry is removed":      "bridge fdb del 66:11:22:33:44:66 dev vxlan.calico",
+		"a forwarding entry is changed":      "bridge fdb replace 66:11:22:33:44:66 dst 192.168.0.7 dev vxlan.calico",
+		"a forwarding entry is added":        "bridge fdb add 02:00:00:00:00:01 dst 192.168.0.7 dev vxlan.calico",
+		"the tunnel is removed":              "ip link del vxlan.calico",
+		"the tunnel is down":                 "ip link set vxlan.calico down",
+		"the tunnel has another MTU":         "ip link set vxlan.calico mtu 1300",
+		"the tunnel has no address":          "ip addr del 10.65.0.64/32 dev vxlan.calico",
+		"the tunnel has one address more":    "ip addr add 10.65.0.65/32 dev vxlan.calico",
+		"a pod's device goes down and up":    "ip link set cali1 down; ip link set cali1 up",
+		"a pod's device is replaced":         "ip link del cali1; ip link add cali1 type veth peer name pod1; ip link set pod1 up; ip link set cali1 up",
+		"forwarding is off":                  "echo 0 > /proc/sys/net/ipv4/ip_forward",
+		"forwarding of IPv6 is off":          "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+		"a rule is inserted":                 "nft insert rule ip calico cali-FORWARD accept",
+		"a chain is emptied":                 "nft flush chain ip calico cali-FORWARD",
+		"a map is emptied":                   "nft flush map ip6 calico cali-to-wl-dispatch; nft flush map ip calico cali-to-wl-dispatch",
+		"the rules are gone":                 "nft delete table ip calico; nft delete table ip6 calico",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			sh(t, w.ns, script)
+			got := ""
+			defer func() {
+				if t.Failed() {
+					t.Logf("got\n%s\nwant\n%s", got, want)
+				}
+			}()
+			w.until("what it was", func() bool {
+				got = w.kernel()
+				return strings.Join(strings.Fields(got), " ") == strings.Join(strings.Fields(want), " ")
+			})
+		})
+	}
+}
