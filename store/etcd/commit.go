@@ -174,7 +174,7 @@ func (s *Store) txn(ctx context.Context, writes []write) (*clientv3.TxnResponse,
 		}
 		otherwise = append(otherwise, clientv3.OpGet(w.path, clientv3.WithKeysOnly()))
 	}
-	a := s.patient()
+	a := s.patient(ctx)
 	within, cancel := context.WithTimeout(a.in(ctx), s.Timeout)
 	defer cancel()
 	r, err := s.client.Txn(within).If(compare...).Then(then...).Else(otherwise...).Commit()

@@ -429,20 +429,19 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// TestKnownAway: while a Source knows that there is no server, requests do not wait for
-// one; they do again when it is back.
-func TestKnownAway(t *testing.T) {
+// TestRefused: once a connection was refused requests do not wait for one; they do again
+// when the server is back.
+func TestRefused(t *testing.T) {
 	t.Parallel()
 	srv := etcdtest.StartServer(t)
 	s := open(t, srv.Endpoint)
-	s.Timeout = time.Hour // longer than the test may take
-	heard := listen(s)
-	v := storetest.Follow(t, s.Watch())
-	v.At(0)
-	srv.Stop()
-	n := heard.wait(t, 0, "no such file")
 	ctx := storetest.Context(t)
-	_, get := s.Get(ctx, store.Key{Kind: "IPPool", Name: "p"})
+	key := store.Key{Kind: "IPPool", Name: "p"}
+	srv.Stop()
+	s.Timeout = time.Second
+	s.Get(ctx, key) // has it try to connect
+	s.Timeout = time.Hour
+	_, get := s.Get(ctx, key)
 	_, _, list := s.List(ctx, "IPPool", "")
 	_, commit := s.Commit(ctx, []store.Op{store.Create(storetest.Pool("p", "10.0.0.0/16"))})
 	for what, err := range map[string]error{"Get": get, "List": list, "Commit": commit} {
@@ -451,7 +450,7 @@ func TestKnownAway(t *testing.T) {
 		}
 	}
 	srv.Restart()
-	heard.wait(t, n, "")
+	storetest.Follow(t, s.Watch()).At(0) // connected again
 	storetest.MustCommit(t, s, store.Create(storetest.Pool("p", "10.0.0.0/16")))
 }
 

@@ -49,7 +49,6 @@ func (src *source) Run(ctx context.Context, sink func(store.Update)) error {
 			return ctx.Err()
 		}
 		f.troubled = true
-		src.store.away.Store(errors.Is(err, store.ErrUnavailable))
 		src.store.Notify(err)
 		if !f.rest(ctx) {
 			return ctx.Err()
@@ -115,7 +114,6 @@ func (f *follower) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.store.away.Store(false)
 	return f.admit(r.Header.ClusterId, r.Header.Revision)
 }
 

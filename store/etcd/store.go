@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -49,7 +48,6 @@ type Store struct {
 	tls       *tls.Config // of the endpoints, if they use it
 	owned     bool        // Open made the client
 	opened    bool        // etcd has answered once
-	away      atomic.Bool // a Source found that etcd does not answer, and none that it does since
 }
 
 // New returns a Store on a client that was made by clientv3.New and that the caller
@@ -145,15 +143,10 @@ func (s *Store) fetch(ctx context.Context, c *codec, k store.Key, opts ...client
 	return nil, nil
 }
 
-// get is a bounded range request. It waits for a connection, unless a Source of the Store
-// knows that there is none to be had: then it fails at once, which is what a caller that
-// has other things to do can use.
+// get is a bounded range request.
 func (s *Store) get(ctx context.Context, what, path string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	return s.ask(ctx, s.patient(), what, path, opts...)
+	return s.ask(ctx, s.patient(ctx), what, path, opts...)
 }
-
-// patient is an attempt that waits for a connection as long as one may come.
-func (s *Store) patient() *attempt { return &attempt{fast: s.away.Load()} }
 
 // fast is a get that does not wait for a connection and leaves out the value.
 func (s *Store) fast(ctx context.Context, what, path string) (*clientv3.GetResponse, error) {
