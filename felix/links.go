@@ -165,6 +165,9 @@ func (l *links) addr(e netlink.Event) bool {
 	switch {
 	case slices.Contains(tunnelNames, name):
 		l.tunnels.Resync()
+		if e.Deleted { // with a link's last address of IPv4 its routes go, without a word
+			l.routes.Resync()
+		}
 		return true
 	case e.Global && !l.routes.Owns(name):
 		l.global(e.Link)
