@@ -87,7 +87,7 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := r.tunnel.sync(ctx, n, watch.Objects[*api.IPPool](r.cache, api.KindIPPool)); err != nil {
+	if err := r.tunnel.sync(ctx, n, watch.Objects[*api.IPPool](r.cache, api.KindIPPool), r.resolve()); err != nil {
 		return 0, err
 	}
 	// The commits above may have been made by the allocator: ask for what stands.
@@ -123,7 +123,7 @@ func (r *runtime) upkeep(ctx context.Context) error {
 		taken = fmt.Errorf("node %s says that it has this node's address: delete that Node if the machine is gone, or set IP on one of the two", other)
 	}
 	r.board.note("address", taken)
-	err := r.tunnel.sync(ctx, api.Clone(n), watch.Objects[*api.IPPool](r.cache, api.KindIPPool))
+	err := r.tunnel.sync(ctx, api.Clone(n), watch.Objects[*api.IPPool](r.cache, api.KindIPPool), r.resolve())
 	r.board.note("tunnel address", err)
 	errMTU := r.writeMTU()
 	r.board.note("mtu", errMTU)

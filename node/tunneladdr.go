@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/ipam"
 	"github.com/calicogo/calico/store"
@@ -19,6 +20,7 @@ type tunnelAddr struct {
 	handle string // prefix of the IPAM handle; the node's name follows
 	kind   string // of the allocation, for people
 	used   func(api.IPPoolSpec) bool
+	forced func(config.Felix) *bool // whatever pools say
 	get    func(*api.Node) string
 	set    func(*api.Node, string)
 }
@@ -27,7 +29,7 @@ type tunnelAddr struct {
 var tunnelAddrs = []tunnelAddr{
 	{
 		family: dataplane.IPv4, handle: "ipip-tunnel-addr-", kind: "ipipTunnelAddress",
-		used: ipip,
+		used: ipip, forced: func(f config.Felix) *bool { return f.IPIPEnabled },
 		get: func(n *api.Node) string {
 			if n.Spec.BGP == nil {
 				return ""
@@ -46,15 +48,15 @@ var tunnelAddrs = []tunnelAddr{
 	},
 	{
 		family: dataplane.IPv4, handle: "vxlan-tunnel-addr-", kind: "vxlanTunnelAddress",
-		used: vxlan,
-		get:  func(n *api.Node) string { return n.Spec.IPv4VXLANTunnelAddr },
-		set:  func(n *api.Node, addr string) { n.Spec.IPv4VXLANTunnelAddr = addr },
+		used: vxlan, forced: func(f config.Felix) *bool { return f.VXLANEnabled },
+		get: func(n *api.Node) string { return n.Spec.IPv4VXLANTunnelAddr },
+		set: func(n *api.Node, addr string) { n.Spec.IPv4VXLANTunnelAddr = addr },
 	},
 	{
 		family: dataplane.IPv6, handle: "vxlan-v6-tunnel-addr-", kind: "vxlanV6TunnelAddress",
-		used: vxlan,
-		get:  func(n *api.Node) string { return n.Spec.IPv6VXLANTunnelAddr },
-		set:  func(n *api.Node, addr string) { n.Spec.IPv6VXLANTunnelAddr = addr },
+		used: vxlan, forced: func(config.Felix) *bool { return nil }, // as calc has it
+		get: func(n *api.Node) string { return n.Spec.IPv6VXLANTunnelAddr },
+		set: func(n *api.Node, addr string) { n.Spec.IPv6VXLANTunnelAddr = addr },
 	},
 }
 
@@ -106,24 +108,31 @@ func (u *tunnelUpkeep) verify(ctx context.Context, t tunnelAddr, n *api.Node, po
 	return u.release(ctx, t, n)
 }
 
-// encapsulated are the pools that call for such an address.
-func (t tunnelAddr) encapsulated(pools []*api.IPPool) []*api.IPPool {
-	var some []*api.IPPool
+// callers are the pools that such an address may be of, the best first; none if none is
+// called for. Where the configuration has the tunnel without a pool that calls for it,
+// to be there before one does, any pool will do.
+func (t tunnelAddr) callers(pools []*api.IPPool, f config.Felix) []*api.IPPool {
+	forced := t.forced(f)
+	var some, others []*api.IPPool
 	for _, p := range pools {
-		if t.used(p.Spec) && familyOf(p) == t.family {
+		switch {
+		case familyOf(p) != t.family:
+		case t.used(p.Spec):
 			some = append(some, p)
+		case forced != nil && *forced:
+			others = append(others, p)
 		}
 	}
-	return some
+	return append(some, others...)
 }
 
 // sync brings the Node resource's tunnel addresses in line with the pools and with IPAM.
 // All that are called for are there before one that no longer is goes.
-func (u *tunnelUpkeep) sync(ctx context.Context, n *api.Node, pools []*api.IPPool) error {
+func (u *tunnelUpkeep) sync(ctx context.Context, n *api.Node, pools []*api.IPPool, f config.Felix) error {
 	var errs []error
 	for _, wanted := range []bool{true, false} {
 		for _, t := range tunnelAddrs {
-			callers := t.encapsulated(pools)
+			callers := t.callers(pools, f)
 			if wanted != (len(callers) > 0) {
 				continue
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/ipam"
 	"github.com/calicogo/calico/store"
@@ -22,6 +23,7 @@ type tunnelBed struct {
 	u    *tunnelUpkeep
 	addr tunnelAddr
 	pool *api.IPPool
+	conf config.Felix
 }
 
 // eachTunnel runs a test for each sort of address.
@@ -90,7 +92,7 @@ func (b *tunnelBed) sync() {
 // syncFrom is given the Node resource as some earlier event showed it.
 func (b *tunnelBed) syncFrom(n *api.Node) {
 	b.t.Helper()
-	if err := b.u.sync(b.t.Context(), n, []*api.IPPool{b.pool}); err != nil {
+	if err := b.u.sync(b.t.Context(), n, []*api.IPPool{b.pool}, b.conf); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -260,6 +262,29 @@ func TestTunnelAddressFromPoolsOfOtherNodes(t *testing.T) {
 		b.write(store.Replace(n))
 		b.sync()
 		b.holds(true)
+	})
+}
+
+// Whoever is about to change a pool's encapsulation may have the tunnels made before.
+func TestTunnelAddressBeforeAPoolCallsForIt(t *testing.T) {
+	eachTunnel(t, func(t *testing.T, b *tunnelBed) {
+		if b.addr.family == dataplane.IPv6 {
+			t.Skip("made as pools call for it")
+		}
+		b.mode(b.pool, api.EncapNever)
+		b.sync()
+		b.holds(false)
+		yes := true
+		b.conf.IPIPEnabled, b.conf.VXLANEnabled = &yes, &yes
+		b.sync()
+		first := b.holds(true)
+		b.mode(b.pool, api.EncapAlways)
+		b.sync()
+		b.conf = config.Felix{}
+		b.sync()
+		if again := b.holds(true); again != first {
+			t.Errorf("%s became %s", first, again)
+		}
 	})
 }
 
