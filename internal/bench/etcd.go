@@ -22,7 +22,6 @@ const patience = 60 * time.Second
 // server is an etcd in a process of its own.
 type server struct {
 	cmd      *exec.Cmd
-	end      func()
 	endpoint string
 	raw      *clientv3.Client // for floors
 	store    *etcd.Store

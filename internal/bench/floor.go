@@ -53,10 +53,7 @@ func serveFloor(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.commit(newTable(), forwardChain("forward"), forwardChain("deny"), newSet("members", 1)); err != nil {
-		return err
-	}
-	if err := s.commit(newRule("forward", address4(true), equals(floorSetPod), address4(false), notIn("members"), drop())); err != nil {
+	if err := s.commit(floorRules()...); err != nil {
 		return err
 	}
 	w := c.Watch(context.Background(), "/floor/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
@@ -71,6 +68,15 @@ func serveFloor(args []string) error {
 		}
 	}
 	return fmt.Errorf("the watch ended")
+}
+
+// floorRules are the floor's table: a chain to which the rule comes, and one with a rule that
+// lets only members through to the pod of the set.
+func floorRules() []message {
+	return []message{
+		newTable(), forwardChain("forward"), forwardChain("deny"), newSet("members", 1),
+		newRule("forward", address4(true), equals(floorSetPod), address4(false), notIn("members"), drop()),
+	}
 }
 
 // answer is one transaction: a rule of a chain of its own, or an element.

@@ -48,7 +48,6 @@ type cniBench struct {
 	floor *machine
 	size  int // bytes that an ADD writes to etcd
 
-	mu                                          sync.Mutex
 	add, del, addFloor, delFloor, cpu, floorCPU samples
 }
 

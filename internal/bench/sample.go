@@ -19,7 +19,6 @@ func ms(d time.Duration) float64               { return float64(d) / float64(tim
 func (s samples) median() float64              { return s.quantile(0.5) }
 func (s samples) worst() float64               { return s.quantile(0.99) }
 func one(x float64) samples                    { return samples{x} }
-func ones(f ...float64) (s samples)            { return append(s, f...) }
 func perSecond(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }
 
 // quantile is the smallest measurement that a share q of all do not exceed; 0 of none.
