@@ -20,12 +20,19 @@ func same(have, want device) bool {
 	if want.MTU == 0 && have.MTU == have.auto {
 		have.MTU = 0
 	}
+	if !have.Underlay.IsValid() {
+		have.Underlay = want.Underlay // the kernel's ipip takes the address that routes say
+	}
 	return have.drift == "" && want.err == nil && have.Tunnel == want.Tunnel
 }
 
 // wantedDevice checks a tunnel of the state.
 func wantedDevice(name string, t dataplane.Tunnel) device {
-	if t.Encap != dataplane.VXLAN {
+	switch t.Encap {
+	case dataplane.VXLAN:
+	case dataplane.IPIP:
+		return wantedIPIP(name, t)
+	default:
 		return device{Tunnel: t, err: &UnsupportedError{name, t.Encap}}
 	}
 	mac, err := net.ParseMAC(t.MAC)
@@ -62,6 +69,23 @@ func invalidVXLAN(name string, t dataplane.Tunnel, macOK bool) string {
 	return ""
 }
 
+func wantedIPIP(name string, t dataplane.Tunnel) device {
+	why := ""
+	switch {
+	case name != dataplane.DeviceIPIP || t.Family != dataplane.IPv4:
+		why = "the only IPIP device is " + dataplane.DeviceIPIP + ", of IPv4"
+	case !t.Underlay.Is4():
+		why = fmt.Sprintf("the underlay address %v is not of IPv4", t.Underlay)
+	case t.Addr.IsValid() && !t.Addr.Is4():
+		why = fmt.Sprintf("the tunnel address %v is not of IPv4", t.Addr)
+	case t.MTU < 0:
+		why = fmt.Sprintf("the MTU %d is negative", t.MTU)
+	default:
+		return device{Tunnel: dataplane.Tunnel{Encap: t.Encap, Family: t.Family, Addr: t.Addr, Underlay: t.Underlay, MTU: t.MTU}}
+	}
+	return device{Tunnel: t, err: fmt.Errorf("tunnel %s: %w: %s", name, ErrInvalid, why)}
+}
+
 // vxlanNames are the names of our VXLAN devices.
 var vxlanNames = map[dataplane.Family]string{
 	dataplane.IPv4: dataplane.DeviceVXLAN,
@@ -71,3 +95,6 @@ var vxlanNames = map[dataplane.Family]string{
 // vxlanOverhead is what VXLAN adds to an Ethernet frame's payload, in bytes: outer IP, UDP,
 // VXLAN and inner Ethernet headers.
 var vxlanOverhead = map[dataplane.Family]int{dataplane.IPv4: 20 + 8 + 8 + 14, dataplane.IPv6: 40 + 8 + 8 + 14}
+
+// ipipOverhead is what IPIP adds to a packet, in bytes: the outer IP header.
+const ipipOverhead = 20

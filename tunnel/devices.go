@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,10 +21,11 @@ type devices struct {
 	log     *slog.Logger
 	created func(string) error
 	changed func() // called before a device is written
+	ipip    *ipip
 	writes  uint64
 }
 
-// List reads the VXLAN devices that bear our names.
+// List reads the devices that are ours.
 func (k *devices) List(context.Context) (map[string]device, error) {
 	m := map[string]device{}
 	for f, name := range vxlanNames {
@@ -41,6 +41,13 @@ func (k *devices) List(context.Context) (map[string]device, error) {
 			return nil, err
 		}
 		m[name] = d
+	}
+	d, ok, err := k.ipip.read()
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		m[dataplane.DeviceIPIP] = d
 	}
 	return m, nil
 }
@@ -80,29 +87,17 @@ func (k *devices) read(f dataplane.Family, l vnl.Link) (device, error) {
 	return d, nil
 }
 
-func (k *devices) addrs(l vnl.Link) ([]netip.Prefix, error) {
-	all, err := netlink.Dump(func() ([]vnl.Addr, error) { return k.h.AddrList(l, unix.AF_UNSPEC) })
-	if err != nil {
-		return nil, fmt.Errorf("list addresses of %s: %w", l.Attrs().Name, err)
-	}
-	var ps []netip.Prefix
-	for _, a := range all {
-		ps = append(ps, netlink.Prefix(a.IPNet))
-	}
-	return ps, nil
-}
-
 // Apply makes, changes and removes devices.
 func (k *devices) Apply(ctx context.Context, set, del map[string]device) error {
 	failed := reconcile.KeyErrors[string]{}
 	for name, d := range set {
-		if err := k.set(name, d); err != nil {
+		if err := k.put(name, d); err != nil {
 			failed[name] = err
 		}
 	}
 	for name := range del {
 		k.changed()
-		if err := k.remove(name); err != nil {
+		if err := k.takeAway(name); err != nil {
 			failed[name] = err
 		}
 	}
@@ -110,6 +105,24 @@ func (k *devices) Apply(ctx context.Context, set, del map[string]device) error {
 		return err
 	}
 	return failed.Err()
+}
+
+func (k *devices) put(name string, d device) error {
+	if d.err != nil {
+		return d.err
+	}
+	k.changed()
+	if name == dataplane.DeviceIPIP {
+		return k.ipip.set(d)
+	}
+	return k.set(name, d)
+}
+
+func (k *devices) takeAway(name string) error {
+	if name == dataplane.DeviceIPIP {
+		return k.ipip.remove()
+	}
+	return k.remove(name)
 }
 
 func (k *devices) remove(name string) error {
@@ -121,12 +134,4 @@ func (k *devices) remove(name string) error {
 		return fmt.Errorf("remove tunnel device %s: %w", name, err)
 	}
 	return nil
-}
-
-// did counts a write that succeeded.
-func (k *devices) did(err error) error {
-	if err == nil {
-		k.writes++
-	}
-	return err
 }

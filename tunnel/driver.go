@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 
+	"github.com/calicogo/calico/bpf"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/netlink"
 	"github.com/calicogo/calico/reconcile"
@@ -19,6 +21,8 @@ type Config struct {
 	// instance to turn off checksum offload where hardware gets it wrong. nil: nothing
 	// is done, and offload stays on.
 	Created func(device string) error
+	// IPIP is the kind that the device of IPIP shall have.
+	IPIP IPIPKind
 }
 
 // Driver is the [dataplane.Driver] of tunnel devices, their neighbours and forwarding
@@ -28,9 +32,11 @@ type Driver struct {
 	vteps   *vteps
 	kernel  *devices
 	ip, mac *table
+	known   *nodes
 	devices *reconcile.Table[string, device]
 	neighs  *reconcile.Table[neighKey, neigh]
 	fdb     *reconcile.Table[neighKey, neigh]
+	nodes   *reconcile.Table[neighKey, neigh]
 	all     reconcile.Sequence
 }
 
@@ -47,9 +53,13 @@ func New(h *netlink.Handle, cfg Config) *Driver {
 	d.kernel = &devices{h: h, log: cfg.Log, created: cfg.Created, changed: func() {
 		d.neighs.Resync() // the kernel drops entries with the device, its state or its MAC
 		d.fdb.Resync()
+		d.nodes.Resync()
 	}}
+	d.kernel.ipip = &ipip{devices: d.kernel, choice: cfg.IPIP, peers: d.vteps.peers}
+	d.known = &nodes{ipip: d.kernel.ipip}
+	d.nodes = reconcile.NewTable(d.known, sameNeigh)
 	d.devices = reconcile.NewTable(d.kernel, same)
-	d.all = reconcile.Sequence{d.devices, d.neighs, d.fdb}
+	d.all = reconcile.Sequence{d.devices, d.neighs, d.fdb, d.nodes}
 	return d
 }
 
@@ -58,6 +68,9 @@ func (d *Driver) Update(delta *dataplane.Delta) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, t := range delta.Tunnels {
+		if name == dataplane.DeviceIPIP {
+			d.kernel.ipip.local = localOf(t)
+		}
 		if t == nil {
 			d.devices.Delete(name)
 		} else {
@@ -65,8 +78,19 @@ func (d *Driver) Update(delta *dataplane.Delta) {
 		}
 	}
 	for key, t := range delta.VTEPs {
-		d.vteps.set(key, t, d.neighs, d.fdb)
+		d.vteps.set(key, t, tables{d.neighs, d.fdb, d.nodes})
+		if key.Device == dataplane.DeviceIPIP {
+			d.devices.Resync() // MTU and links follow from the routes to all nodes
+		}
 	}
+}
+
+// localOf is the address that IPIP packets leave from; invalid without a tunnel.
+func localOf(t *dataplane.Tunnel) netip.Addr {
+	if t == nil || !t.Underlay.Is4() {
+		return netip.Addr{}
+	}
+	return t.Underlay
 }
 
 // Sync brings the kernel to what is wanted. Where single objects cannot be set the error is
@@ -113,9 +137,31 @@ type Stats struct {
 func (d *Driver) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.devices.Stats().Plus(d.neighs.Stats()).Plus(d.fdb.Stats())
+	s := d.devices.Stats().Plus(d.neighs.Stats()).Plus(d.fdb.Stats()).Plus(d.nodes.Stats())
 	return Stats{
 		Devices: d.devices.Len(), VTEPs: len(d.vteps.ends), Lists: s.Lists, Failed: s.Failed,
-		Writes: d.kernel.writes + d.ip.writes + d.mac.writes,
+		Writes: d.kernel.writes + d.ip.writes + d.mac.writes + d.known.writes,
 	}
+}
+
+// IPIP is the kind that the device of IPIP has; AutoIPIP while there is none.
+func (d *Driver) IPIP() IPIPKind {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, wanted := d.devices.Want(dataplane.DeviceIPIP); !wanted {
+		return AutoIPIP
+	}
+	return d.kernel.ipip.kind
+}
+
+// IPIPStats are the counts of what stands in for the kernel's ipip; false if nothing does.
+func (d *Driver) IPIPStats() (bpf.Stats, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	enc := d.kernel.ipip.enc
+	if enc == nil {
+		return bpf.Stats{}, false, nil
+	}
+	s, err := enc.Stats()
+	return s, err == nil, err
 }

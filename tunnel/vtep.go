@@ -3,6 +3,7 @@ package tunnel
 import (
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/reconcile"
@@ -15,36 +16,73 @@ type vteps struct {
 	ends   map[dataplane.VTEPKey]ends
 	neighs claims
 	fdb    claims
+	nodes  claims // of IPIP
 }
 
 // ends are the entries of one VTEP.
 type ends struct {
 	neighKey, fdbKey neighKey
+	nodeKey          neighKey // of IPIP
+}
+
+// tables are where the entries go.
+type tables struct {
+	neighs, fdb, nodes *reconcile.Table[neighKey, neigh]
 }
 
 // claims is who claims what.
 type claims map[neighKey]map[string]neigh // by node
 
 func newVTEPs() *vteps {
-	return &vteps{map[dataplane.VTEPKey]ends{}, claims{}, claims{}}
+	return &vteps{map[dataplane.VTEPKey]ends{}, claims{}, claims{}, claims{}}
 }
 
 // set notes the VTEP of a node, or with nil that it has none, and passes on what that
 // changes.
-func (v *vteps) set(key dataplane.VTEPKey, t *dataplane.VTEP, neighs, fdb *reconcile.Table[neighKey, neigh]) {
+func (v *vteps) set(key dataplane.VTEPKey, t *dataplane.VTEP, to tables) {
 	if old, ok := v.ends[key]; ok {
 		delete(v.ends, key)
-		v.neighs.drop(old.neighKey, key.Node, neighs)
-		v.fdb.drop(old.fdbKey, key.Node, fdb)
+		v.neighs.drop(old.neighKey, key.Node, to.neighs)
+		v.fdb.drop(old.fdbKey, key.Node, to.fdb)
+		v.nodes.drop(old.nodeKey, key.Node, to.nodes)
 	}
-	if t == nil || key.Device == dataplane.DeviceIPIP { // IPIP needs only routes
+	if t == nil {
+		return
+	}
+	if key.Device == dataplane.DeviceIPIP {
+		e := ends{nodeKey: nodeKey(t.Underlay)}
+		v.ends[key] = e
+		v.nodes.add(e.nodeKey, key.Node, checkNode(key, t), to.nodes)
 		return
 	}
 	mac, err := checkVTEP(key, t)
-	e := ends{neighKey{device: key.Device, what: t.Addr.String()}, neighKey{device: key.Device, what: mac}}
+	e := ends{neighKey: neighKey{device: key.Device, what: t.Addr.String()}, fdbKey: neighKey{device: key.Device, what: mac}}
 	v.ends[key] = e
-	v.neighs.add(e.neighKey, key.Node, neigh{t.Addr, mac, err}, neighs)
-	v.fdb.add(e.fdbKey, key.Node, neigh{t.Underlay, mac, err}, fdb)
+	v.neighs.add(e.neighKey, key.Node, neigh{t.Addr, mac, err}, to.neighs)
+	v.fdb.add(e.fdbKey, key.Node, neigh{t.Underlay, mac, err}, to.fdb)
+}
+
+// checkNode is another node as the stand-in of IPIP knows it.
+func checkNode(key dataplane.VTEPKey, t *dataplane.VTEP) neigh {
+	n := neigh{addr: t.Underlay}
+	if !t.Underlay.Is4() {
+		n.err = fmt.Errorf("%w: node %s has the address %v", ErrInvalid, key.Node, t.Underlay)
+	}
+	return n
+}
+
+// peers are the other nodes that IPIP leads to.
+func (v *vteps) peers() []netip.Addr {
+	var as []netip.Addr
+	for _, by := range v.nodes {
+		for _, n := range by {
+			if n.err == nil {
+				as = append(as, n.addr)
+			}
+			break
+		}
+	}
+	return as
 }
 
 func checkVTEP(key dataplane.VTEPKey, t *dataplane.VTEP) (string, error) {
@@ -80,6 +118,9 @@ func (c claims) add(k neighKey, node string, n neigh, t *reconcile.Table[neighKe
 }
 
 func (c claims) drop(k neighKey, node string, t *reconcile.Table[neighKey, neigh]) {
+	if _, ok := c[k]; !ok {
+		return
+	}
 	delete(c[k], node)
 	c.settle(k, t)
 }

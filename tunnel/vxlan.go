@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -14,10 +13,6 @@ import (
 
 // set makes a VXLAN device, or changes the one there is.
 func (k *devices) set(name string, d device) error {
-	if d.err != nil {
-		return d.err
-	}
-	k.changed()
 	u, err := findUnderlay(k.h, d.Underlay)
 	if err != nil {
 		return fmt.Errorf("tunnel %s: %w", name, err)
@@ -105,18 +100,6 @@ func (k *devices) create(name string, d device, u underlay) (*vnl.Vxlan, error) 
 	return l.(*vnl.Vxlan), nil
 }
 
-// addrGenNone is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h).
-const addrGenNone = 1
-
-// noLinkLocal keeps the kernel from giving the device an address of its own.
-func (k *devices) noLinkLocal(l vnl.Link) error {
-	err := k.h.LinkSetIP6AddrGenMode(l, addrGenNone)
-	if err == nil || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // without IPv6 there is none
-	}
-	return fmt.Errorf("turn off link-local addresses of %s: %w", l.Attrs().Name, err)
-}
-
 // adjust changes what can be changed in place.
 func (k *devices) adjust(v *vnl.Vxlan, d device, u underlay) error {
 	mac, err := net.ParseMAC(d.MAC)
@@ -131,63 +114,12 @@ func (k *devices) adjust(v *vnl.Vxlan, d device, u underlay) error {
 	if err := k.setAddr(v, d.Addr); err != nil {
 		return err
 	}
-	if v.Flags&net.FlagUp == 0 {
-		if err := k.did(k.h.LinkSetUp(v)); err != nil {
-			return fmt.Errorf("set %s up: %w", v.Name, err)
-		}
+	if err := k.up(v); err != nil {
+		return err
 	}
 	return k.setMTU(v, d, u)
 }
 
 func (k *devices) setMTU(v *vnl.Vxlan, d device, u underlay) error {
-	now, err := k.h.LinkByIndex(v.Index) // the kernel may have made less of it
-	if err != nil {
-		return fmt.Errorf("look up link %s: %w", v.Name, err)
-	}
-	if now.Attrs().MTU == d.MTU {
-		return nil
-	}
-	if err := k.did(k.h.LinkSetMTU(v, d.MTU)); err != nil {
-		return fmt.Errorf("set MTU of %s to %d (%s has %d, VXLAN takes %d): %w", v.Name, d.MTU, u.name, u.mtu, vxlanOverhead[d.Family], err)
-	}
-	return nil
-}
-
-// setAddr has the device have this address and no other.
-func (k *devices) setAddr(v *vnl.Vxlan, addr netip.Addr) error {
-	have, err := k.addrs(v)
-	if err != nil {
-		return err
-	}
-	var want netip.Prefix
-	if addr.IsValid() {
-		want = netip.PrefixFrom(addr, addr.BitLen())
-	}
-	found := false
-	for _, p := range have {
-		if p == want {
-			found = true
-			continue
-		}
-		if p.Addr().IsLinkLocalUnicast() {
-			if err := k.noLinkLocal(v); err != nil {
-				return err
-			}
-		}
-		err := k.did(k.h.AddrDel(v, &vnl.Addr{IPNet: netlink.IPNet(p)}))
-		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("delete address %v of %s: %w", p, v.Name, err)
-		}
-	}
-	if found || !want.IsValid() {
-		return nil
-	}
-	a := &vnl.Addr{IPNet: netlink.IPNet(want)}
-	if addr.Is6() {
-		a.Flags = unix.IFA_F_NODAD // nobody else can answer
-	}
-	if err := k.did(k.h.AddrReplace(v, a)); err != nil {
-		return fmt.Errorf("set address %v of %s: %w", want, v.Name, err)
-	}
-	return nil
+	return k.linkMTU(v, d.MTU, fmt.Sprintf("%s has %d, VXLAN takes %d", u.name, u.mtu, vxlanOverhead[d.Family]))
 }
