@@ -87,11 +87,12 @@ func (c *Compiler) Changes() (*Changes, error) {
 	return ch, nil
 }
 
+// clean forgets what was noted. The maps are new ones: to clear one that was large once
+// takes as long ever after.
 func (c *Compiler) clean() {
 	c.base, c.all = false, false
-	clear(c.endpoints)
-	clear(c.policies)
-	clear(c.moved)
+	c.endpoints, c.policies = map[dataplane.Interface]bool{}, map[dataplane.PolicyID]bool{}
+	c.moved = map[string]bool{}
 }
 
 // everything compiles anew.
@@ -373,7 +374,7 @@ func (c *Compiler) members(ch *Changes) {
 		}
 		c.drop(id)
 	}
-	clear(c.pending)
+	c.pending = map[dataplane.SetID][]*dataplane.SetDelta{}
 }
 
 // touch notes the chains that refer to a set.

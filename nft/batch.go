@@ -216,49 +216,60 @@ func (b *batch) changeSet(name string, sc *filter.SetChange) {
 	if sc.Gone {
 		return
 	}
-	expand := func(xs []filter.Element) (out []nftables.SetElement) {
-		for _, x := range xs {
-			out = append(out, elements(sc.Kind, x)...)
+	write := func(xs []filter.Element) func(*elementList) {
+		return func(l *elementList) {
+			for i := range xs {
+				l.element(sc.Kind, &xs[i])
+			}
 		}
-		return out
 	}
-	b.change("set", b.enc.set(name, sc.Kind), expand(sc.Remove), expand(sc.Add))
+	b.change("set", name, write(sc.Remove), write(sc.Add))
 }
 
 func (b *batch) changeMap(name string, mc *filter.MapChange) {
 	if mc.Gone {
 		return
 	}
-	expand := func(m map[string]string) (out []nftables.SetElement) {
-		for _, iface := range sorted(m) {
-			if len(iface) >= ifNameLen {
-				b.fail(fmt.Errorf("map %s: %q is longer than a device's name can be", name, iface))
+	write := func(m map[string]string) func(*elementList) {
+		return func(l *elementList) {
+			for _, iface := range sorted(m) {
+				if len(iface) >= ifNameLen {
+					b.fail(fmt.Errorf("map %s: %q is longer than a device's name can be", name, iface))
+				}
+				l.raw(ifName(iface), nil, 0, m[iface])
 			}
-			out = append(out, jump(iface, m[iface]))
 		}
-		return out
 	}
-	b.change("map", b.enc.vmap(name), expand(mc.Remove), expand(mc.Add))
+	b.change("map", name, write(mc.Remove), write(mc.Add))
 }
 
 // change removes before it adds: a prefix may take the place of one that it overlaps.
-func (b *batch) change(kind string, s *nftables.Set, remove, add []nftables.SetElement) {
-	s.Table = b.table
-	if b.drift.empty[s.Name] {
-		b.note("empty", kind, s.Name)
-		b.conn.FlushSet(s)
+func (b *batch) change(kind, name string, remove, add func(*elementList)) {
+	if b.drift.empty[name] {
+		b.note("empty", kind, name)
+		b.conn.FlushSet(&nftables.Set{Name: name, Table: b.table})
 	}
-	remove = append(b.drift.wipe[s.Name], remove...)
-	delete(b.drift.empty, s.Name) // the rest of the set's change may come with another batch
-	delete(b.drift.wipe, s.Name)
-	b.fail(chunks(remove, func(part []nftables.SetElement) error {
-		b.note("remove from", kind, s.Name)
-		return b.conn.SetDeleteElements(s, part)
-	}))
-	b.fail(chunks(add, func(part []nftables.SetElement) error {
-		b.note("add to", kind, s.Name)
-		return b.conn.SetAddElements(s, part)
-	}))
+	b.take()
+	wipe := b.drift.wipe[name]
+	delete(b.drift.empty, name) // the rest of the set's change may come with another batch
+	delete(b.drift.wipe, name)
+	b.elements("remove from", kind, name, unix.NFT_MSG_DELSETELEM, func(l *elementList) {
+		for i := range wipe {
+			l.kernel(&wipe[i])
+		}
+		remove(l)
+	})
+	b.elements("add to", kind, name, unix.NFT_MSG_NEWSETELEM, add)
+}
+
+// elements adds the messages of what write lists.
+func (b *batch) elements(verb, kind, name string, message uint16, write func(*elementList)) {
+	l := newElementList(message, b.enc.afFamily(), name)
+	write(l)
+	for _, m := range l.messages() {
+		b.note(verb, kind, name)
+		b.msgs = append(b.msgs, m)
+	}
 }
 
 func (b *batch) rules(name string, ch *filter.Chain) {

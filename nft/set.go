@@ -1,11 +1,8 @@
 package nft
 
 import (
-	"net/netip"
-
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
@@ -45,87 +42,4 @@ func (e *encoder) vmap(name string) *nftables.Set {
 		Name: name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian,
 		IsMap: true, DataType: nftables.TypeVerdict,
 	}
-}
-
-// elements returns x as elements of the kernel's set: an interval is two.
-func elements(k filter.SetKind, x filter.Element) []nftables.SetElement {
-	switch k {
-	case filter.Addrs:
-		return []nftables.SetElement{{Key: x.Prefix.Addr().AsSlice()}}
-	case filter.Nets:
-		return interval(x.Prefix.Addr().AsSlice(), last(x.Prefix).AsSlice())
-	case filter.PortRanges:
-		return interval(be16(x.Ports.Min), be16(x.Ports.Max))
-	case filter.Triples:
-		key := append(x.Prefix.Addr().AsSlice(), byte(x.Protocol), 0, 0, 0)
-		return []nftables.SetElement{{Key: append(append(key, be16(x.Ports.Min)...), 0, 0)}}
-	case filter.Ifaces:
-		return []nftables.SetElement{{Key: ifName(x.Iface)}}
-	}
-	key := func(a netip.Addr) []byte { return append(ifName(x.Iface), a.AsSlice()...) }
-	if k == filter.IfaceAddrs {
-		return []nftables.SetElement{{Key: key(x.Prefix.Addr())}}
-	}
-	return []nftables.SetElement{{Key: key(x.Prefix.Addr()), KeyEnd: key(last(x.Prefix))}}
-}
-
-// interval returns the elements of [first, last]: the second says where it has ended. An
-// interval up to the highest value has no end.
-func interval(first, last []byte) []nftables.SetElement {
-	out := []nftables.SetElement{{Key: first}}
-	end := append([]byte(nil), last...)
-	for i := len(end) - 1; i >= 0; i-- {
-		end[i]++
-		if end[i] != 0 {
-			return append(out, nftables.SetElement{Key: end, IntervalEnd: true})
-		}
-	}
-	return out
-}
-
-// last returns the highest address of p.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
-// jump returns the element of a map that leads packets of a device to a chain.
-func jump(iface, chain string) nftables.SetElement {
-	return nftables.SetElement{Key: ifName(iface), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
-}
-
-// maxBytes bounds the elements of one message: a netlink attribute's length has 16 bits,
-// and what is beyond is lost without an error.
-const maxBytes = 48 << 10
-
-// chunks calls f with the elements in parts that fit a message.
-func chunks(all []nftables.SetElement, f func([]nftables.SetElement) error) error {
-	start, bytes := 0, 0
-	for i := range all {
-		n := size(&all[i])
-		if bytes+n > maxBytes {
-			if err := f(all[start:i]); err != nil {
-				return err
-			}
-			start, bytes = i, 0
-		}
-		bytes += n
-	}
-	if start < len(all) {
-		return f(all[start:])
-	}
-	return nil
-}
-
-// size is at least the length of the element in a message.
-func size(e *nftables.SetElement) int {
-	n := 40 + len(e.Key) + len(e.KeyEnd)
-	if e.VerdictData != nil {
-		n += 32 + len(e.VerdictData.Chain)
-	}
-	return n
 }
