@@ -1,11 +1,19 @@
 // Package nft holds filter programs in nftables: one table called calico for each address
-// family, which is wholly ours. What anyone else puts into it goes at the next read-back;
-// no other table is ever touched.
+// family, which is wholly ours. What anyone else puts into it goes; no other table is ever
+// touched.
 //
-// A change is one transaction, all or nothing, but for its new sets, which go before in one
-// of their own: kernels that keep intervals in arrays (6.18 does) show rules a moment before
-// the contents of sets of the same transaction. At the start the table is read back; if it
-// is not what it must be one transaction replaces it whole, and until then the earlier one
-// stands. For the same reason that one lets pods open no flow, and a second one does. Each rule carries a hash of itself as its
-// comment, because the kernel does not give rules back byte for byte.
+// A change goes in the steps that package filter gives ([filter.Changes.Steps]), each a
+// transaction, all or nothing.
+//
+// At the start, and whenever the Driver is told to ([Driver.Resync]), the table is read back
+// and what differs is mended, and no more: chains get their rules anew, sets and maps the elements
+// they lack, and what no program has goes. So an agent that starts anew breaks nothing, and
+// one that finds all right writes nothing. Only a table that is not there, one in which a set
+// or chain is of another type under the rules that use it, and one that took no repair are
+// put in place whole: then pods open no flow until the next transaction, which follows at
+// once.
+//
+// Each rule carries a hash of itself as its comment, because the kernel does not give rules back
+// byte for byte; beside it the chains that it leads to are compared, for these can be given
+// other names. Whoever replaces a rule and forges its comment is not found out.
 package nft
