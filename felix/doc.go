@@ -3,6 +3,12 @@
 // the drivers. It is assembly: what is decided is decided in calc and filter, what is
 // done is done by nft, tunnel and route.
 //
+// [Agent.Watch] has what others change in the kernel mended at once. Its work is in proportion to
+// the change: notifications of nftables are kept back by the kernel where they tell of the
+// driver's own work, those of rtnetlink are compared with what the drivers believe, key by
+// key, and what is not ours is nothing. Whatever went by unseen is found by the periodic
+// read-back.
+//
 // It changes nothing in the kernel before the datastore's snapshot is complete, and
 // leaves everything in place when it ends.
 package felix
