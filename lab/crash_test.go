@@ -263,10 +263,14 @@ func (p *probes) end(t *testing.T) {
 func (p *probes) blame(t *testing.T, r lab.ProbeResult) {
 	t.Helper()
 	wrong := func(one lab.Probe) bool { return !p.denied && one.Lost || p.denied && (one.Arrived || one.Answered) }
+	var when []string
 	for i, one := range r.Probes {
 		if wrong(one) && (i == 0 || !wrong(r.Probes[i-1])) {
-			t.Errorf("%v: first wrong %v", r, p.town.events.around(one.Sent))
+			when = append(when, p.town.events.around(one.Sent))
 		}
+	}
+	if when != nil {
+		t.Errorf("%v: wrong from %d times on, first %v", r, len(when), when[0])
 	}
 }
 

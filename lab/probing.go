@@ -93,22 +93,23 @@ func (r ProbeRequest) validate() error {
 
 // judge says whether what was expected came true.
 func (r ProbeRequest) judge(results []ProbeResult) error {
-	var sent, arrived, lost, refused int
+	var sent, unsent, arrived, lost, refused int
 	for _, f := range results {
 		sent += f.Sent
 		arrived += max(f.Arrived, f.Answered+f.Refused)
+		unsent += f.Unsent
 		lost += f.Lost + f.Unsent
 		refused += f.Refused
 	}
 	switch {
-	case sent+lost == 0:
+	case sent == 0 && (r.Denied || lost == 0):
 		return errors.New("no probe was sent")
 	case arrived > 0 && r.Denied:
 		return fmt.Errorf("%d of %d probes arrived, and none should have", arrived, sent)
 	case r.Denied:
 		return nil
 	case lost > 0:
-		return fmt.Errorf("%d of %d probes were lost", lost, sent)
+		return fmt.Errorf("%d of %d probes were lost", lost, sent+unsent)
 	case refused > 0:
 		return fmt.Errorf("%d of %d probes were refused: nothing listens there", refused, sent)
 	}
