@@ -7,7 +7,8 @@
 // own:
 //
 //	init          pid 1: mounts, reaps, and ends with the supervisor
-//	└ supervisor  etcd, the underlay bridge, and all namespaces by descriptor
+//	└ supervisor  the underlay bridge, and all namespaces by descriptor
+//	  ├ etcd
 //	  ├ agent     `calico node` inside node1
 //	  └ …
 //
@@ -15,6 +16,10 @@
 // dies, however it dies, the kernel removes all of the lab but its directory. The
 // directory (see [Dir]) holds the control socket, etcd's data and the logs; whether a lab
 // lives is told by a lock on it.
+//
+// etcd and the agents are there to be killed, stopped and started (fault.go), and pods can
+// probe one another meanwhile (probing.go): new flows at a steady rate, of which each packet
+// is followed at both ends.
 //
 // The command line ([Up], [Client], [Demo]) talks to the supervisor over the control
 // socket: one request a connection, answered by lines of JSON (protocol.go).
