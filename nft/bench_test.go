@@ -62,7 +62,7 @@ func TestOwnTransactionsAreKeptBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Update(manySets(1, 100_000).Delta())
+	d.Update(manySets(1, 30_000).Delta())
 	mustSync(t, d)
 	delta := dataplane.NewDelta()
 	delta.Sets["s:0"] = nil
