@@ -67,8 +67,8 @@ func (b *bench) report(r result) {
 }
 
 func brief(r *result) string {
-	p50, p99 := figures(r.Ours)
-	f50, _ := figures(r.Floor)
+	p50, p99 := r.figures(r.Ours)
+	f50, _ := r.figures(r.Floor)
 	return fmt.Sprintf("%s: %s (p99 %s) %s, floor %s, ratio %s", r.What, p50, p99, r.Unit, f50, number(r.ratio()))
 }
 

@@ -12,12 +12,13 @@ import (
 // samples are measurements of one thing, in any unit, unordered.
 type samples []float64
 
-func (s *samples) add(x float64)               { *s = append(*s, x) }
-func (s *samples) took(d time.Duration)        { s.add(ms(d)) }
-func (s *samples) since(start time.Time)       { s.took(time.Since(start)) }
-func ms(d time.Duration) float64               { return float64(d) / float64(time.Millisecond) }
-func (s samples) median() float64              { return s.quantile(0.5) }
-func (s samples) worst() float64               { return s.quantile(0.99) }
+func (s *samples) add(x float64)         { *s = append(*s, x) }
+func (s *samples) took(d time.Duration)  { s.add(ms(d)) }
+func (s *samples) since(start time.Time) { s.took(time.Since(start)) }
+func ms(d time.Duration) float64         { return float64(d) / float64(time.Millisecond) }
+func (s samples) median() float64        { return s.quantile(0.5) }
+
+// W              { return s.quantile(0.99) }
 func one(x float64) samples                    { return samples{x} }
 func perSecond(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }
 
@@ -52,15 +53,23 @@ func (r *result) ratio() float64 {
 	return o / f
 }
 
-// figures are p50 and p99, or the one figure.
-func figures(s samples) (p50, p99 string) {
+func (r *result) worst(s samples) float64 {
+	if r.More {
+		return s.quantile(0.01)
+	}
+	return s.quantile(0.99)
+}
+
+// figures are p50 and p99, or the one figure. Of what is better when more, p99 is what all
+// but a hundredth exceed.
+func (r *result) figures(s samples) (p50, p99 string) {
 	switch len(s) {
 	case 0:
 		return "", ""
 	case 1:
 		return number(s[0]), ""
 	}
-	return number(s.median()), number(s.worst())
+	return number(s.median()), number(r.worst(s))
 }
 
 // number has three digits that mean something.
@@ -80,8 +89,8 @@ func number(x float64) string {
 func table(rs []*result) string {
 	lines := [][]string{{"row", "what", "unit", "ours p50", "p99", "floor p50", "p99", "ratio", "aim", "n"}}
 	for _, r := range rs {
-		o50, o99 := figures(r.Ours)
-		f50, f99 := figures(r.Floor)
+		o50, o99 := r.figures(r.Ours)
+		f50, f99 := r.figures(r.Floor)
 		ratio := ""
 		if x := r.ratio(); x != 0 {
 			ratio = number(x)
@@ -127,7 +136,7 @@ func records(rs []*result) (out []record) {
 	for _, r := range rs {
 		out = append(out, record{
 			Row: r.Row, What: r.What, Unit: r.Unit, Aim: cmp.Or(r.Aim, ""), Samples: len(r.Ours), Ratio: r.ratio(),
-			OursP50: r.Ours.median(), OursP99: r.Ours.worst(), FloorP50: r.Floor.median(), FloorP99: r.Floor.worst(),
+			OursP50: r.Ours.median(), OursP99: r.worst(r.Ours), FloorP50: r.Floor.median(), FloorP99: r.worst(r.Floor),
 		})
 	}
 	return out

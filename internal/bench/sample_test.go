@@ -24,12 +24,18 @@ func TestQuantiles(t *testing.T) {
 		{hundred, 50, 99},
 	} {
 		before := slices.Clone(c.s)
-		if p50, p99 := c.s.median(), c.s.worst(); p50 != c.p50 || p99 != c.p99 {
+		if p50, p99 := c.s.median(), (&result{}).worst(c.s); p50 != c.p50 || p99 != c.p99 {
 			t.Errorf("%v: p50 %v, p99 %v; want %v, %v", c.s, p50, p99, c.p50, c.p99)
 		}
 		if !slices.Equal(before, c.s) {
 			t.Errorf("%v was put into order", before)
 		}
+	}
+}
+
+func TestWorstOfRatesIsTheLeast(t *testing.T) {
+	if got := (&result{More: true}).worst(samples{3, 1, 2}); got != 1 {
+		t.Errorf("%v", got)
 	}
 }
 
