@@ -2,13 +2,9 @@ package felix
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"slices"
 	"time"
-
-	vnl "github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/netlink"
@@ -75,19 +71,14 @@ func (l *links) read() error {
 	if err != nil {
 		return err
 	}
-	addrs, err := netlink.Dump(func() ([]vnl.Addr, error) { return l.h.AddrList(nil, unix.AF_UNSPEC) })
+	global, err := l.h.Addressed()
 	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
+		return err
 	}
 	l.known = make(map[int]link, len(all))
 	for i, x := range all {
 		a := x.Attrs()
-		l.known[i] = link{a.Name, a.Flags&net.FlagUp != 0, a.MTU, string(a.HardwareAddr), false}
-	}
-	for _, x := range addrs {
-		if x.Scope < unix.RT_SCOPE_LINK {
-			l.global(x.LinkIndex)
-		}
+		l.known[i] = link{a.Name, a.Flags&net.FlagUp != 0, a.MTU, string(a.HardwareAddr), global[i]}
 	}
 	return nil
 }
