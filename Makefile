@@ -9,7 +9,8 @@ export GORACE ?= atexit_sleep_ms=0
 
 ##@ Use
 .PHONY: demo build
-demo: build ## run the story on this machine: three nodes, three pods, two policies, over VXLAN and without encapsulation
+demo: build ## run the story on this machine: three nodes, three pods, two policies, over IPIP, over VXLAN and without encapsulation
+	$(BIN)/calico lab demo --encap ipip
 	$(BIN)/calico lab demo --encap vxlan
 	$(BIN)/calico lab demo --encap none
 

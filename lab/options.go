@@ -21,7 +21,7 @@ type Options struct {
 // DefaultOptions are those of `calico lab up` without flags. The encapsulation is that of
 // upstream's manifest.
 func DefaultOptions() Options {
-	return Options{Nodes: 3, Encap: EncapVXLAN, Pool: netip.MustParsePrefix("10.10.0.0/16"), BlockSize: 26}
+	return Options{Nodes: 3, Encap: EncapIPIP, Pool: netip.MustParsePrefix("10.10.0.0/16"), BlockSize: 26}
 }
 
 // Values of [Options.Encap]. IPIP carries IPv4 only: with it IPv6 pods' packets travel bare.
@@ -32,7 +32,7 @@ const (
 )
 
 // Encaps are all of them, the default first.
-var Encaps = []string{EncapVXLAN, EncapNone}
+var Encaps = []string{EncapIPIP, EncapVXLAN, EncapNone}
 
 const maxNodes = 50
 
@@ -41,7 +41,7 @@ func (o Options) Validate() error {
 	if o.Nodes < 1 || o.Nodes > maxNodes {
 		return fmt.Errorf("--nodes %d: a lab has 1 to %d nodes", o.Nodes, maxNodes)
 	}
-	if !slices.Contains(append(Encaps, EncapIPIP), o.Encap) {
+	if !slices.Contains(Encaps, o.Encap) {
 		return fmt.Errorf("--encap %q: want ipip, vxlan or none", o.Encap)
 	}
 	if o.BlockSize < 20 || o.BlockSize > 32 {

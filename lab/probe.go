@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/tunnel"
 )
 
 // feature is something that a lab needs of the kernel, and how to try it.
@@ -27,7 +28,7 @@ func checkKernel(o Options) error {
 	if !o.NoAgents {
 		features = append(features, feature{"nftables", "nf_tables", tryNFTables})
 	}
-	if o.Encap == "vxlan" && !o.NoAgents {
+	if o.Encap == EncapVXLAN && !o.NoAgents {
 		features = append(features, feature{"VXLAN devices", "vxlan",
 			tryLink(&vnl.Vxlan{LinkAttrs: vnl.LinkAttrs{Name: "probe0"}, VxlanId: 1, Port: 4789})})
 	}
@@ -35,6 +36,17 @@ func checkKernel(o Options) error {
 		if err := f.try(); err != nil {
 			return f.missing(err)
 		}
+	}
+	if o.Encap == EncapIPIP && !o.NoAgents {
+		return tryIPIP()
+	}
+	return nil
+}
+
+// tryIPIP asks for either of two ways to make the device; the error says what lacks for each.
+func tryIPIP() error {
+	if _, err := tunnel.ProbeIPIP(); err != nil {
+		return fmt.Errorf("--encap ipip is not for this kernel: %w; or take --encap vxlan", err)
 	}
 	return nil
 }

@@ -30,6 +30,9 @@ import (
 //	pods run|rm N           makes or removes pods p1 … pN, several at a time; the
 //	                        addresses of those made must be unique
 //	clean NODE...           nothing of a pod is left on the nodes
+//	forge FROM ...          sends a packet in a packet, see forge
+//	repeat N COMMAND ...    runs a command N times, one of `calico lab` or calicoctl
+//	until PATTERN COMMAND ...  runs a command until it prints what matches
 //	addr VAR POD            VAR becomes the pod's IPv4 address, VAR6 its IPv6 address
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -84,14 +87,15 @@ func commands(l *labtest.Lab) map[string]script.Cmd {
 	}
 	cmds["capture"] = captureCommand(l)
 	cmds["calicoctl"] = labCommand("calicoctl", func(s *script.State, args []string) *exec.Cmd {
-		cmd := exec.CommandContext(s.Context(), filepath.Join(l.Bin, "calicoctl"), args...)
-		cmd.Env = append(l.Environ(), "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS=unix://"+l.Base+"/lab/etcd.sock")
-		return cmd
+		return calicoctl(l, s, args)
 	})
 	cmds["code"] = simple("code", "N COMMAND ARGS...", func(s *script.State, args []string) (string, error) { return code(l, s, args) })
 	cmds["pods"] = simple("pods", "run|rm N", func(s *script.State, args []string) (string, error) { return pods(l, s, args) })
 	cmds["addr"] = simple("addr", "VAR POD", func(s *script.State, args []string) (string, error) { return "", addr(l, s, args) })
 	cmds["clean"] = simple("clean", "NODE...", func(s *script.State, args []string) (string, error) { return "", clean(l, s, args) })
+	cmds["forge"] = simple("forge", "FROM OUTER-SOURCE OUTER-DESTINATION INNER-SOURCE INNER-DESTINATION", func(s *script.State, args []string) (string, error) { return "", forge(l, s, args) })
+	cmds["until"] = simple("until", "PATTERN COMMAND ARGS...", func(s *script.State, args []string) (string, error) { return until(l, s, args) })
+	cmds["repeat"] = simple("repeat", "N COMMAND ARGS...", func(s *script.State, args []string) (string, error) { return repeat(l, s, args) })
 	return cmds
 }
 

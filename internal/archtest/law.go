@@ -49,7 +49,7 @@ var importers = map[string][]string{
 	"nft":       {"felix", "node"},
 	"iptables":  {"felix", "node"},
 	"route":     {"felix", "node"},
-	"tunnel":    {"felix", "node"},
+	"tunnel":    {"felix", "node", "lab"}, // the lab asks what the kernel can make
 	"conntrack": {"felix", "node"},
 	"bpf":       {"felix", "node", "tunnel"},
 }
