@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -133,9 +135,9 @@ func TestKilledAtAnyStep(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"ADD", "DEL", "GC"} {
 		for i, step := range stepsOf(t, command) {
-			for next := range whatComesNext {
-				if testing.Short() && i%4 != 0 {
-					continue
+			for j, next := range slices.Sorted(maps.Keys(whatComesNext)) {
+				if strings.HasPrefix(step, "object") && i%len(whatComesNext) != j {
+					continue // what is in the kernel then goes with the device
 				}
 				t.Run(fmt.Sprintf("%s, %s, %s", command, step, next), func(t *testing.T) {
 					t.Parallel()
@@ -218,6 +220,8 @@ func TestACommitInFlightWhenTheAddIsGivenUp(t *testing.T) {
 			first := b.pod("first", "c0") // so that the node has blocks
 			b.add(first)
 			b.del(first)
+			b.stop()
+			b.prepare()
 			l := &late{Store: b.store}
 			b.srv.cfg.Store, b.srv.cfg.Allocator = l, ipam.NewAllocator(l, "n1")
 			p := b.pod("web", "c1")
@@ -243,7 +247,6 @@ func TestACommitInFlightWhenTheAddIsGivenUp(t *testing.T) {
 				t.Error("the ADD succeeds")
 			}
 			if restart {
-				b.stop()
 				b.start()
 			}
 			b.wait("the record is gone", func() bool { return len(b.recs.All()) == 0 })
@@ -252,6 +255,9 @@ func TestACommitInFlightWhenTheAddIsGivenUp(t *testing.T) {
 			}
 			b.nothingLeft()
 			b.noAddressHeld()
+			if !restart {
+				b.start()
+			}
 			b.works(p)
 			b.del(p)
 			b.nothingLeft()
