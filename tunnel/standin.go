@@ -136,6 +136,10 @@ func (k *ipip) setStandIn(d device, l vnl.Link) error {
 	if err != nil {
 		return err
 	}
+	// Before what keeps IPv6 away: an MTU that grows beyond 1280 brings it back.
+	if err := k.setMTU4(l, d, paths.MTU); err != nil {
+		return err
+	}
 	if err := k.configurePair(l, p); err != nil {
 		return err
 	}
@@ -143,9 +147,6 @@ func (k *ipip) setStandIn(d device, l vnl.Link) error {
 		return err
 	}
 	if err := k.setAddr(l, d.Addr); err != nil {
-		return err
-	}
-	if err := k.setMTU4(l, d, paths.MTU); err != nil {
 		return err
 	}
 	if err := k.up(p); err != nil {
