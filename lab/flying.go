@@ -90,8 +90,8 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 }
 
 // awaitAnswer waits for a datagram or for the connection; nil: it came.
-func awaitAnswer(socket *os.File, udp bool) error {
-	socket.SetDeadline(time.Now().Add(noAnswer))
+func awaitAnswer(socket *os.File, udp bool, patience time.Duration) error {
+	socket.SetDeadline(time.Now().Add(patience))
 	if udp {
 		_, err := socket.Read(make([]byte, 512))
 		return err

@@ -37,7 +37,7 @@ type ProbeFlow struct {
 type ProbeResult struct {
 	ProbeFlow
 	Sent     int
-	Answered int // within three seconds
+	Answered int // within a second; within three where packets are not watched
 	Refused  int // by the target, which has no such port
 	Arrived  int // seen on the target's interface, if that is a pod
 	Lost     int // LostThere and LostBack, or unanswered where packets are not watched
@@ -319,8 +319,17 @@ func (p *prober) one(f *probed, waiters *sync.WaitGroup) {
 	}
 	waiters.Go(func() {
 		defer socket.Close()
-		p.settle(probe, awaitAnswer(socket, p.request.UDP))
+		p.settle(probe, awaitAnswer(socket, p.request.UDP, f.patience()))
 	})
+}
+
+// patience is how long an answer may take: short where the packets tell whether it was lost
+// or is late, and before TCP sends its SYN again.
+func (f *probed) patience() time.Duration {
+	if f.watched {
+		return time.Second
+	}
+	return noAnswer
 }
 
 // enter enters a probe in the books, with a free source port.
