@@ -19,8 +19,8 @@ build: ## build the programs into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X github.com/calicogo/calico/ctl.Version=$(VERSION)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
 
 ##@ Check
-.PHONY: test lint unit differential lab bench microbench
-test: tools lint unit differential lab ## everything that CI runs
+.PHONY: test lint unit differential lab bench microbench vm
+test: tools lint unit differential lab vm ## everything that CI runs
 
 lint: ## gofmt, go vet, staticcheck, import law
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }
@@ -41,6 +41,9 @@ bench: build ## the figures beside their floors, as root, 5 min: ROWS=cni,policy
 	CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./internal/bench
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/bench-empty ./internal/bench/empty
 	$(BIN)/bench -bin $(BIN) $(BENCHFLAGS)
+
+vm: ## tests that want another kernel, in a virtual machine: the kernel's own ipip (amd64, root and apt)
+	hack/vm
 
 microbench: ## Go benchmarks of the machines in the middle and of the drivers
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./selector ./labelindex ./calc ./ipam ./nft ./route

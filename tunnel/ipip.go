@@ -68,8 +68,10 @@ func (k *ipip) read() (device, bool, error) {
 	d := device{Tunnel: dataplane.Tunnel{Encap: dataplane.IPIP, Family: dataplane.IPv4}}
 	switch kind := kindOf(l); {
 	case kind == KernelIPIP && ours(l) && k.fits(kind):
+		k.kind = kind
 		err = k.readKernel(&d, l, left)
 	case kind == EBPFIPIP && k.fits(kind):
+		k.kind = kind
 		err = k.readStandIn(&d, l)
 	case kind == EBPFIPIP, kind == KernelIPIP && ours(l):
 		d.drift = "it is of the other kind"

@@ -122,7 +122,7 @@ func (m *member) offloadsOff() {
 // TCP passes both ways, between pods and from node to pod, with offloads on and off on either
 // side.
 func TestIPIPStreams(t *testing.T) {
-	const n = 1 << 20
+	const n = 512 << 10
 	eachPair(t, func(t *testing.T, a, b *member) {
 		wire := newTap(t, b, "eth0")
 		for _, off := range []func(){func() {}, a.offloadsOff, b.offloadsOff} {
