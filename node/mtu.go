@@ -1,10 +1,13 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +15,7 @@ import (
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/felix"
 	"github.com/calicogo/calico/netlink"
 	"github.com/calicogo/calico/store"
 	"github.com/calicogo/calico/watch"
@@ -41,11 +45,20 @@ func tunnelMTUs(f config.Felix) []tunnelMTU {
 	}
 }
 
-// podMTU is the MTU of pods' interfaces: that of the path to the other nodes, or what the
+// pathMTUs are the MTUs of the ways to the other nodes, by family; of a family in which the
+// node has no address there is none.
+type pathMTUs map[dataplane.Family]int
+
+// podMTU is the MTU of pods' interfaces: that of the paths to the other nodes, or what the
 // tightest of the tunnels in use leaves of it or is configured to have.
-func podMTU(path int, pools []*api.IPPool, f config.Felix) int {
-	mtu := path
+func podMTU(paths pathMTUs, pools []*api.IPPool, f config.Felix) int {
+	least := slices.Min(slices.Collect(maps.Values(paths)))
+	mtu := least
 	for _, t := range tunnelMTUs(f) {
+		path, ok := paths[t.family]
+		if !ok {
+			path = least
+		}
 		switch {
 		case !t.inUse(pools):
 		case t.mtu != 0:
@@ -72,8 +85,9 @@ func (t tunnelMTU) inUse(pools []*api.IPPool) bool {
 // knownMTU is the pods' MTU for as long as nothing changed that it depends on: to find it
 // out takes a request a node of the cluster, and each ADD asks for it.
 type knownMTU struct {
-	mu  sync.Mutex
-	mtu int // 0: to be found out
+	mu    sync.Mutex
+	mtu   int      // 0: to be found out
+	paths pathMTUs // when it was last found out
 }
 
 func (k *knownMTU) forget() {
@@ -98,36 +112,53 @@ func (k *knownMTU) get(find func() (int, error)) (int, error) {
 // mtu is the MTU of new pods' interfaces.
 func (r *runtime) mtu() (int, error) { return r.podsMTU.get(r.findMTU) }
 
+// findMTU also has the tunnels look again if the paths changed: a route that somebody adds or
+// changes undoes nothing of theirs.
 func (r *runtime) findMTU() (int, error) {
 	o, ok := r.cache.Get(store.Key{Kind: api.KindNode.Name, Name: r.cfg.Name})
 	if !ok {
 		return 0, fmt.Errorf("node %s is not in the datastore yet", r.cfg.Name)
 	}
-	own, peers, err := ends(o.(*api.Node), watch.Objects[*api.Node](r.cache, api.KindNode))
-	if err != nil {
-		return 0, err
-	}
-	path, err := r.net.PathMTU(own, peers)
+	paths, err := r.paths(o.(*api.Node), watch.Objects[*api.Node](r.cache, api.KindNode))
 	if err != nil {
 		return 0, fmt.Errorf("MTU of the way to the other nodes: %w", err)
 	}
-	return podMTU(path, watch.Objects[*api.IPPool](r.cache, api.KindIPPool), r.resolve()), nil
+	if !maps.Equal(paths, r.podsMTU.paths) {
+		r.podsMTU.paths = paths
+		r.agent.Resync(felix.DriverTunnels)
+	}
+	return podMTU(paths, watch.Objects[*api.IPPool](r.cache, api.KindIPPool), r.resolve()), nil
 }
 
-// ends are the node's address, IPv4 if it has one, and the other nodes' of that family.
-func ends(self *api.Node, nodes []*api.Node) (own netip.Addr, peers []netip.Addr, err error) {
+func (r *runtime) paths(self *api.Node, nodes []*api.Node) (pathMTUs, error) {
+	paths, missing := pathMTUs{}, error(nil)
 	for _, family := range dataplane.Families {
-		if own, err = nodeAddr(self, family); err != nil {
+		own, peers, err := ends(family, self, nodes)
+		if err != nil {
+			missing = cmp.Or(missing, err)
 			continue
 		}
-		for _, n := range nodes {
-			if a, err := nodeAddr(n, family); err == nil && n.Name != self.Name {
-				peers = append(peers, a)
-			}
+		if paths[family], err = r.net.PathMTU(own, peers); err != nil {
+			return nil, err
 		}
-		return own, peers, nil
 	}
-	return own, nil, err
+	if len(paths) == 0 {
+		return nil, missing
+	}
+	return paths, nil
+}
+
+// ends are the node's address of a family and the other nodes'.
+func ends(family dataplane.Family, self *api.Node, nodes []*api.Node) (own netip.Addr, peers []netip.Addr, err error) {
+	if own, err = nodeAddr(self, family); err != nil {
+		return own, nil, err
+	}
+	for _, n := range nodes {
+		if a, err := nodeAddr(n, family); err == nil && n.Name != self.Name {
+			peers = append(peers, a)
+		}
+	}
+	return own, peers, nil
 }
 
 // resolve is the configuration as the environment and the datastore have it now. What is

@@ -8,6 +8,7 @@ import (
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
+	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/netlink"
 )
 
@@ -41,8 +42,28 @@ func TestPodMTU(t *testing.T) {
 		if err := errors.Join(errs...); err != nil {
 			t.Fatal(err)
 		}
-		if got := podMTU(1500, c.pools, f); got != c.want {
+		if got := podMTU(pathMTUs{dataplane.IPv4: 1500}, c.pools, f); got != c.want {
 			t.Errorf("%+v, %v: got %d, want %d", c.pools, c.env, got, c.want)
+		}
+	}
+}
+
+func TestPodMTUOfTwoFamilies(t *testing.T) {
+	v4 := &api.IPPool{Spec: api.IPPoolSpec{CIDR: "10.0.0.0/16", IPIPMode: api.EncapAlways}}
+	v6 := &api.IPPool{Spec: api.IPPoolSpec{CIDR: "fd00::/64", VXLANMode: api.EncapAlways}}
+	for _, c := range []struct {
+		v4, v6 int
+		pools  []*api.IPPool
+		want   int
+	}{
+		{1500, 1400, nil, 1400},
+		{1500, 1400, []*api.IPPool{v4}, 1400},
+		{1410, 1400, []*api.IPPool{v4}, 1390},
+		{1300, 1500, []*api.IPPool{v4, v6}, 1280},
+		{1500, 1500, []*api.IPPool{v4, v6}, 1430},
+	} {
+		if got := podMTU(pathMTUs{dataplane.IPv4: c.v4, dataplane.IPv6: c.v6}, c.pools, config.Felix{}); got != c.want {
+			t.Errorf("%d, %d, %d pools: got %d, want %d", c.v4, c.v6, len(c.pools), got, c.want)
 		}
 	}
 }
@@ -55,23 +76,23 @@ func TestEnds(t *testing.T) {
 	}
 	others := []*api.Node{node("n1", "10.0.0.1/24", "fd00::1/64"), node("n2", "10.0.0.2", ""), node("n3", "", "fd00::3/64"), {Meta: api.Named(api.KindNode, "", "n4")}}
 	for _, c := range []struct {
-		self  *api.Node
-		own   string
-		peers []string
+		family dataplane.Family
+		own    string
+		peers  []string
 	}{
-		{others[0], "10.0.0.1", []string{"10.0.0.2"}},
-		{node("n1", "", "fd00::1/64"), "fd00::1", []string{"fd00::3"}},
+		{dataplane.IPv4, "10.0.0.1", []string{"10.0.0.2"}},
+		{dataplane.IPv6, "fd00::1", []string{"fd00::3"}},
 	} {
-		own, peers, err := ends(c.self, others)
+		own, peers, err := ends(c.family, others[0], others)
 		var got []string
 		for _, p := range peers {
 			got = append(got, p.String())
 		}
 		if err != nil || own != netip.MustParseAddr(c.own) || !slices.Equal(got, c.peers) {
-			t.Errorf("%+v: %v, %v, %v", c.self.Spec.BGP, own, got, err)
+			t.Errorf("%v: %v, %v, %v", c.family, own, got, err)
 		}
 	}
-	if _, _, err := ends(others[3], others); err == nil {
+	if _, _, err := ends(dataplane.IPv6, others[1], others); err == nil {
 		t.Error("a node without an address has ends")
 	}
 }
