@@ -43,7 +43,7 @@ func (a *Agent) watchLinks(ctx context.Context, ns int) error {
 	if !haveRoutes || !haveTunnels {
 		return nil
 	}
-	m, err := netlink.NewMonitor(ns, netlink.KindLink, netlink.KindAddr, netlink.KindRoute, netlink.KindNeigh, netlink.KindForwarding)
+	m, err := netlink.NewMonitor(ns, netlink.KindLink, netlink.KindAddr, netlink.KindRoute, netlink.KindNeigh, netlink.KindForwarding, netlink.KindFilter)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,10 @@ func (l *links) saw(e netlink.Event) bool {
 	case e.Kind == netlink.KindAddr:
 		return l.addr(e)
 	case e.Kind == netlink.KindRoute:
-		return l.routes.Saw(e.Route, l.known[e.Link].name, e.Deleted)
+		news := l.tunnels.SawRoute(netlink.Prefix(e.Route.Dst), l.known[e.Link].name)
+		return l.routes.Saw(e.Route, l.known[e.Link].name, e.Deleted) || news
+	case e.Kind == netlink.KindFilter:
+		return l.tunnels.SawFilter()
 	case e.Kind == netlink.KindNeigh:
 		return l.tunnels.Saw(e.Neigh, l.known[e.Link].name, e.Deleted)
 	case e.Kind == netlink.KindForwarding:

@@ -22,6 +22,8 @@ func eventOf(m mnl.Message) (Event, bool) {
 		return neighEvent(m)
 	case unix.RTM_NEWNETCONF:
 		return forwardingEvent(m)
+	case unix.RTM_DELQDISC, unix.RTM_DELTFILTER:
+		return filterEvent(m)
 	}
 	return Event{}, false
 }
@@ -127,6 +129,16 @@ func neighEvent(m mnl.Message) (Event, bool) {
 		}
 	})
 	return Event{Kind: KindNeigh, Deleted: m.Header.Type == unix.RTM_DELNEIGH, Link: n.LinkIndex, Neigh: n}, err == nil
+}
+
+// filterEvent tells that a filter is gone, or a qdisc with all its filters (struct tcmsg,
+// linux/rtnetlink.h).
+func filterEvent(m mnl.Message) (Event, bool) {
+	const size, ifindex = 20, 4
+	if len(m.Data) < size {
+		return Event{}, false
+	}
+	return Event{Kind: KindFilter, Deleted: true, Link: int(int32(binary.NativeEndian.Uint32(m.Data[ifindex:])))}, true
 }
 
 // forwardingEvent tells that a family is no longer forwarded at all (linux/netconf.h).

@@ -20,10 +20,11 @@ const (
 	KindRoute
 	KindNeigh      // neighbours, and FDB entries
 	KindForwarding // the sysctls that make the namespace a router: told when one is off
+	KindFilter     // filters and qdiscs of traffic control: told when one is deleted
 )
 
 func (k Kind) String() string {
-	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour", KindForwarding: "forwarding"}[k]
+	return [...]string{"none", KindLink: "link", KindAddr: "address", KindRoute: "route", KindNeigh: "neighbour", KindForwarding: "forwarding", KindFilter: "filter"}[k]
 }
 
 // groups are the multicast groups of each kind (rtnetlink(7)).
@@ -33,6 +34,7 @@ var groups = map[Kind][]uint32{
 	KindRoute:      {unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE},
 	KindNeigh:      {unix.RTNLGRP_NEIGH},
 	KindForwarding: {unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF},
+	KindFilter:     {unix.RTNLGRP_TC},
 }
 
 // Event is a change of an object in the kernel, whoever made it.

@@ -1,9 +1,12 @@
 package tunnel
 
 import (
+	"net/netip"
+
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/netlink"
 )
 
@@ -32,6 +35,36 @@ func (d *Driver) Saw(n *vnl.Neigh, device string, deleted bool) bool {
 		return true
 	}
 	return t.Saw(key, e, exists)
+}
+
+// SawRoute takes in a notification that the route to dst changed; an invalid dst stands for
+// all addresses. It reports whether the next Sync has something to mend: the device of IPIP
+// follows the routes to the other nodes.
+func (d *Driver) SawRoute(dst netip.Prefix, device string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.kernel.ipip.local.IsValid() || device == dataplane.DeviceIPIP {
+		return false
+	}
+	for _, a := range d.vteps.peers() {
+		if !dst.IsValid() || dst.Contains(a) {
+			d.devices.Resync()
+			return true
+		}
+	}
+	return false
+}
+
+// SawFilter takes in a notification that a filter or qdisc was deleted. It reports whether
+// the next Sync has something to mend.
+func (d *Driver) SawFilter() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.kernel.ipip.local.IsValid() || d.kernel.ipip.kind == KernelIPIP {
+		return false
+	}
+	d.devices.Resync()
+	return true
 }
 
 func isVXLAN(device string) bool {
