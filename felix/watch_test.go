@@ -23,6 +23,7 @@ import (
 type world struct {
 	t       *testing.T
 	ns      int
+	wants   func() *dataplane.Delta
 	agent   *Agent
 	rules   *nft.Driver
 	routes  *route.Driver
@@ -69,7 +70,11 @@ func wanted() *dataplane.Delta {
 
 // newWorld starts an agent, and has it watch, in a namespace with an underlay and a pod's device.
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, ns: nstest.New(t)}
+	return newWorldOf(t, wanted)
+}
+
+func newWorldOf(t *testing.T, wants func() *dataplane.Delta) *world {
+	w := &world{t: t, ns: nstest.New(t), wants: wants}
 	sh(t, w.ns, `
 		ip link add eth0 type veth peer name eth0p; ip link set eth0p up; ip link set eth0 up; ip addr add 192.168.0.1/24 dev eth0
 		ip link add cali1 type veth peer name pod1; ip link set pod1 up; ip link set cali1 up
@@ -97,7 +102,7 @@ func (w *world) start(t *testing.T) (stop func()) {
 	w.routes, _ = driver[*route.Driver](w.agent)
 	w.tunnels, _ = driver[*tunnel.Driver](w.agent)
 	for _, d := range drivers {
-		d.Update(wanted())
+		d.Update(w.wants())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
