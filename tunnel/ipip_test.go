@@ -3,12 +3,13 @@ package tunnel
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"testing"
 
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/calicogo/calico/bpf"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/netlink"
 )
@@ -200,6 +201,49 @@ func TestForgedAndMalformed(t *testing.T) {
 	}
 }
 
+// What cannot be sent is counted by its reason, and nothing of it is on the wire.
+func TestUnsendable(t *testing.T) {
+	a, b := twoMembers(t, EBPFIPIP, EBPFIPIP)
+	wire := newTap(t, b, "eth0")
+	d := dataplane.NewDelta()
+	lost := adr("172.31.0.9") // a node to which there is no way
+	d.VTEPs[vtepKey(9)] = &dataplane.VTEP{Underlay: lost}
+	a.d.Update(d)
+	a.sync()
+	via := func(dst string, gw netip.Addr) {
+		must(t, a.h.RouteAdd(&vnl.Route{
+			Dst: netlink.IPNet(pfx(dst)), Gw: netlink.IP(gw), Flags: unix.RTNH_F_ONLINK, LinkIndex: a.get("tunl0").Attrs().Index,
+		}))
+	}
+	via("10.66.8.0/24", adr("10.0.0.99")) // no node
+	via("10.66.9.0/24", lost)
+	out := func() bpf.Stats {
+		s, _, err := a.d.IPIPStats()
+		must(t, err)
+		s.In = bpf.Stats{}.In
+		return s
+	}
+	for _, c := range []struct {
+		what, to string
+		count    func(*bpf.Stats) *uint64
+	}{
+		{"no node", "10.66.8.1", func(s *bpf.Stats) *uint64 { return &s.Out.NoNode }},
+		{"no way", "10.66.9.1", func(s *bpf.Stats) *uint64 { return &s.Out.NoWay }},
+		{"no route", "10.67.0.1", func(s *bpf.Stats) *uint64 { return &s.Out.NoRoute }},
+	} {
+		want := out()
+		*c.count(&want)++
+		s := udp(t, a.ns, netip.AddrPortFrom(a.tunlAddr(), 0))
+		control(t, s, func(fd int) error { return unix.BindToDevice(fd, "tunl0") })
+		_, err := s.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(adr(c.to), 7))
+		must(t, err)
+		if got := out(); got != want || got.Dropped() == 0 {
+			t.Errorf("%s: counted %+v, want %+v", c.what, got, want)
+		}
+	}
+	wire.read(t, func(_ bool, ip []byte) { t.Errorf("% x is on the wire", ip) })
+}
+
 // A forged inner source is refused by the kernel's reverse-path filter, as with the kernel's
 // own device: the packet comes in on tunl0.
 func TestForgedInnerSource(t *testing.T) {
@@ -318,7 +362,7 @@ func TestProbeIPIP(t *testing.T) {
 	if x.d.IPIP() != kind || kindOf(x.get("tunl0")) != kind {
 		t.Errorf("the probe says %q, the driver %q, and there is a %s", kind, x.d.IPIP(), x.get("tunl0").Type())
 	}
-	if _, err := x.h.LinkByName(fmt.Sprint("probe")); !netlink.IsNoLink(err) {
+	if _, err := x.h.LinkByName("probe"); !netlink.IsNoLink(err) {
 		t.Errorf("the probe left its device: %v", err)
 	}
 }
