@@ -50,7 +50,7 @@ func eachPair(t *testing.T, f func(t *testing.T, a, b *member)) {
 
 // needKind skips the test if there can be no device of a kind in a new namespace; where INVM
 // is set, which says that this kernel was chosen because there can, it fails.
-func needKind(t *testing.T, kind IPIPKind) {
+func needKind(t testing.TB, kind IPIPKind) {
 	t.Helper()
 	nstest.RequireRoot(t)
 	why := ""
@@ -69,7 +69,7 @@ func needKind(t *testing.T, kind IPIPKind) {
 }
 
 // fallback tells whether the kernel makes a tunl0 of its own in each namespace.
-func fallback(t *testing.T) bool {
+func fallback(t testing.TB) bool {
 	t.Helper()
 	h, err := netlink.Open(nstest.New(t))
 	must(t, err)
@@ -78,7 +78,7 @@ func fallback(t *testing.T) bool {
 	return err == nil
 }
 
-func newMember(t *testing.T, n int, kind IPIPKind) *member {
+func newMember(t testing.TB, n int, kind IPIPKind) *member {
 	t.Helper()
 	needKind(t, kind)
 	m := &member{node: newNode(t, n), kind: kind, addr: adr(fmt.Sprintf("10.0.0.%d", n))}
@@ -102,7 +102,7 @@ func newMember(t *testing.T, n int, kind IPIPKind) *member {
 func (m *member) addr1(link, p string) { m.t.Helper(); m.node.addr(link, p) }
 
 // twoMembers are joined by their eth0, and know each other.
-func twoMembers(t *testing.T, ka, kb IPIPKind) (*member, *member) {
+func twoMembers(t testing.TB, ka, kb IPIPKind) (*member, *member) {
 	t.Helper()
 	a, b := newMember(t, 1, ka), newMember(t, 2, kb)
 	must(t, a.h.LinkAdd(&vnl.Veth{LinkAttrs: vnl.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: vnl.NsFd(b.ns)}))
@@ -113,7 +113,7 @@ func twoMembers(t *testing.T, ka, kb IPIPKind) (*member, *member) {
 }
 
 // introduce has nodes know each other, and have routes to each other.
-func introduce(t *testing.T, ms ...*member) {
+func introduce(t testing.TB, ms ...*member) {
 	t.Helper()
 	for _, m := range ms {
 		d := dataplane.NewDelta()
@@ -152,7 +152,7 @@ func (m *member) routeTo(o *member) {
 }
 
 // udp opens a UDP socket in a namespace.
-func udp(t *testing.T, ns int, at netip.AddrPort) *net.UDPConn {
+func udp(t testing.TB, ns int, at netip.AddrPort) *net.UDPConn {
 	t.Helper()
 	var c net.PacketConn
 	must(t, netlink.Do(ns, func() (err error) { c, err = net.ListenPacket("udp4", at.String()); return err }))
@@ -161,7 +161,7 @@ func udp(t *testing.T, ns int, at netip.AddrPort) *net.UDPConn {
 }
 
 // echo answers each datagram with itself until the test ends.
-func echo(t *testing.T, ns int, at netip.AddrPort) netip.AddrPort {
+func echo(t testing.TB, ns int, at netip.AddrPort) netip.AddrPort {
 	t.Helper()
 	c := udp(t, ns, at)
 	go func() {
@@ -209,7 +209,7 @@ func dontFragment(t *testing.T, c *net.UDPConn, mode int) {
 	control(t, c, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, mode) })
 }
 
-func control(t *testing.T, c syscall.Conn, f func(fd int) error) {
+func control(t testing.TB, c syscall.Conn, f func(fd int) error) {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	must(t, err)
@@ -219,7 +219,7 @@ func control(t *testing.T, c syscall.Conn, f func(fd int) error) {
 }
 
 // stream sends n bytes over TCP from one namespace to another, and checks what arrives.
-func stream(t *testing.T, from, to int, at netip.Addr, n int) error {
+func stream(t testing.TB, from, to int, at netip.Addr, n int) error {
 	t.Helper()
 	var l net.Listener
 	must(t, netlink.Do(to, func() (err error) { l, err = net.Listen("tcp4", netip.AddrPortFrom(at, 0).String()); return err }))
@@ -284,7 +284,7 @@ func (p *pattern) Read(b []byte) (int, error) {
 // tap is a packet socket at a link of a namespace.
 type tap struct{ fd int }
 
-func newTap(t *testing.T, m *member, link string) *tap {
+func newTap(t testing.TB, m *member, link string) *tap {
 	t.Helper()
 	var fd int
 	index := m.get(link).Attrs().Index
@@ -404,7 +404,7 @@ func (m *member) viaMTU(mtu int) {
 }
 
 // waitFor waits until something is so.
-func waitFor(t *testing.T, what string, so func() bool) {
+func waitFor(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

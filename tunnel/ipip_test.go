@@ -170,6 +170,7 @@ func TestForgedAndMalformed(t *testing.T) {
 		{"a wrong checksum", func() { send(b.addr, func(h []byte) { h[10] = 1 }, inner("bad")) }, func(s *statsIn) *uint64 { return &s.Malformed }},
 		{"a length beyond its end", func() { send(b.addr, func(h []byte) { h[2] = 9 }, inner("bad")) }, func(s *statsIn) *uint64 { return &s.Malformed }},
 		{"a length within its headers", func() { send(b.addr, func(h []byte) { h[2], h[3] = 0, 39 }, inner("bad")) }, func(s *statsIn) *uint64 { return &s.Malformed }},
+		{"another version", func() { send(b.addr, func(h []byte) { h[0] = 0x55 }, inner("bad")) }, func(s *statsIn) *uint64 { return &s.Malformed }},
 		{"options", func() { send(b.addr, func(h []byte) { h[0] = 0x46 }, append(make([]byte, 4), inner("bad")...)) }, func(s *statsIn) *uint64 { return &s.Malformed }},
 		{"IPv6 inside", func() { send(b.addr, nil, append([]byte{0x60}, inner("bad")[1:]...)) }, func(s *statsIn) *uint64 { return &s.Malformed }},
 		{"nothing inside", func() { send(b.addr, nil, nil) }, func(s *statsIn) *uint64 { return &s.Malformed }},

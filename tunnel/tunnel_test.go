@@ -25,7 +25,7 @@ var ctx = context.Background()
 func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func adr(s string) netip.Addr   { return netip.MustParseAddr(s) }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -34,14 +34,14 @@ func must(t *testing.T, err error) {
 
 // node is a namespace with eth0.
 type node struct {
-	t  *testing.T
+	t  testing.TB
 	n  int // number: addresses end in it
 	ns int
 	h  *netlink.Handle
 	d  *Driver
 }
 
-func newNode(t *testing.T, n int) *node {
+func newNode(t testing.TB, n int) *node {
 	t.Helper()
 	ns := nstest.New(t)
 	h, err := netlink.Open(ns)
@@ -243,7 +243,7 @@ func TestPing(t *testing.T) {
 	}
 }
 
-func mustMAC(t *testing.T, s string) net.HardwareAddr {
+func mustMAC(t testing.TB, s string) net.HardwareAddr {
 	t.Helper()
 	m, err := net.ParseMAC(s)
 	must(t, err)
