@@ -68,7 +68,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			runtime.GC()
 			runtime.ReadMemStats(&after)
 			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "live-MB")
-			b.ReportMetric(float64(len(g.rules.out)), "policies-in-use")
+			b.ReportMetric(float64(len(g.rules.live)), "sets-in-use")
 			runtime.KeepAlive(c)
 		})
 	}

@@ -115,21 +115,21 @@ func (c *computation) governEndpoints() {
 			if p.selector.Matches(labels) {
 				stored, _ := c.objects[tierKey(p.tier)].(*api.Tier)
 				gs = append(gs, governing{tierOf(p.tier, stored), p})
-				c.use(p.output())
+				c.use(p.rule())
 			}
 		}
 		e, _ := l.output(gs, c.v6)
 		c.state.Endpoints[iface] = e
 		for _, id := range e.Profiles {
-			c.use(outputProfile(id, c.profile(id.Name)))
+			c.use(profileRuling(id, c.profile(id.Name)))
 		}
 	}
 }
 
 // use puts a policy and its sets into the state.
-func (c *computation) use(p *dataplane.Policy, sets []set, _ []Problem) {
-	c.state.Policies[p.ID] = p
-	for _, s := range sets {
+func (c *computation) use(r *ruling) {
+	c.state.Policies[r.ID] = r.Policy
+	for _, s := range r.sets {
 		c.sets[s.id] = s
 	}
 }

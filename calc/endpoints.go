@@ -78,14 +78,11 @@ type endpointTables struct {
 	locals      map[dataplane.Interface]*local
 	items       map[dataplane.Interface]*item // of locals
 
-	governors  *labelindex.Index[store.Key, dataplane.Interface] // policies × local endpoints
-	governedBy multimap[dataplane.Interface, store.Key]
-	governs    multimap[store.Key, dataplane.Interface]
-	inTier     multimap[string, store.Key]
-	users      multimap[string, dataplane.Interface] // by profile
+	governors *labelindex.Index[*policyItem, dataplane.Interface] // policies × local endpoints
+	users     multimap[string, dataplane.Interface]               // by profile
 
-	members *labelindex.Index[dataplane.SetID, *item] // sets in use × all endpoints
-	moving  member                                    // what the index of members is being told about
+	members *labelindex.Index[*liveSet, *item] // sets in use × all endpoints
+	moving  member                             // what the index of members is being told about
 
 	dirty keySet[dataplane.Interface]
 	out   map[dataplane.Interface]*dataplane.Endpoint
@@ -100,9 +97,6 @@ func newEndpointTables(g *Graph) endpointTables {
 		locals:      map[dataplane.Interface]*local{},
 		items:       map[dataplane.Interface]*item{},
 		governors:   labelindex.New(g.governs),
-		governedBy:  multimap[dataplane.Interface, store.Key]{},
-		governs:     multimap[store.Key, dataplane.Interface]{},
-		inTier:      multimap[string, store.Key]{},
 		users:       multimap[string, dataplane.Interface]{},
 		members:     labelindex.New(g.belongs),
 		dirty:       keySet[dataplane.Interface]{},
@@ -264,20 +258,19 @@ func (g *Graph) move(i *item, was, is member) {
 }
 
 // belongs hears that an endpoint came into a set or left it.
-func (g *Graph) belongs(id dataplane.SetID, i *item, in bool) {
-	s := g.rules.live[id]
-	if s == nil {
+func (g *Graph) belongs(s *liveSet, i *item, in bool) {
+	if s.uses == 0 {
 		return // going out of use
 	}
-	m, v6, n := g.endpoints.moving, g.v6, 1
+	m, v6 := g.endpoints.moving, g.v6
 	if !in {
-		n, v6 = -1, g.wasV6
+		v6 = g.wasV6
 	}
 	if m.none() {
 		m = i.asMember()
 	}
-	g.rules.touched.add(id)
-	m.each(s.set, v6, func(x dataplane.Member) { s.hold(x, n) })
+	g.rules.touched.add(s)
+	m.each(s.set, v6, func(x dataplane.Member) { s.hold(x, in) })
 }
 
 // labels are those of ownLabels, in a map that the next call fills again.
@@ -302,40 +295,32 @@ func (g *Graph) settleProfiles() {
 }
 
 // governs hears that a policy came to govern an endpoint, or ceased to.
-func (g *Graph) governs(k store.Key, iface dataplane.Interface, yes bool) {
-	e := &g.endpoints
-	e.dirty.add(iface)
+func (g *Graph) governs(i *policyItem, iface dataplane.Interface, yes bool) {
+	g.endpoints.dirty.add(iface)
 	if yes {
-		e.governs.add(k, iface)
-		e.governedBy.add(iface, k)
+		i.governs++
 	} else {
-		e.governs.remove(k, iface)
-		e.governedBy.remove(iface, k)
+		i.governs--
 	}
-	if n := len(e.governs[k]); n == 0 || n == 1 && yes {
-		g.rules.dirtyPolicies.add(k)
+	if i.governs == 0 || i.governs == 1 && yes {
+		g.rules.touch(i)
 	}
 }
 
 // settlePolicies finds whom policies govern.
 func (g *Graph) settlePolicies() {
 	e := &g.endpoints
-	for k, was := range g.policies.before {
-		is := g.policies.rows[k]
-		g.rules.dirtyPolicies.add(k)
-		if was != nil {
-			e.inTier.remove(was.tier, k)
-		}
-		if is == nil {
-			e.governors.RemoveSelector(k)
+	for _, i := range g.policies.dirty {
+		g.rules.touch(i)
+		if i.now == nil {
+			e.governors.RemoveSelector(i)
 			continue
 		}
-		e.inTier.add(is.tier, k)
-		if was == nil || was.selector.ID() != is.selector.ID() {
-			e.governors.AddSelector(k, is.selector)
-		}
-		if was != nil && !was.samePlace(is) {
-			g.dirtyGoverned(k)
+		e.governors.AddSelector(i, i.now.selector)
+		if i.was != nil && !i.was.samePlace(i.now) {
+			for iface := range e.governors.Items(i) {
+				e.dirty.add(iface)
+			}
 		}
 	}
 	g.policies.settled()
@@ -347,24 +332,31 @@ func (p *policy) samePlace(q *policy) bool {
 	return p.tier == q.tier && p.order == q.order && p.ingress == q.ingress && p.egress == q.egress
 }
 
-func (g *Graph) dirtyGoverned(k store.Key) {
-	for iface := range g.endpoints.governs[k] {
-		g.endpoints.dirty.add(iface)
-	}
-}
-
 // settleTiers finds the endpoints whose policies are to be arranged anew.
 func (g *Graph) settleTiers() {
+	changed := keySet[string]{}
 	for name, was := range g.tiers.before {
-		if tierOf(name, was) == tierOf(name, g.tiers.rows[name]) {
-			continue
-		}
-		for k := range g.endpoints.inTier[name] {
-			g.dirtyGoverned(k)
-			g.rules.dirtyPolicies.add(k) // for its problems
+		if tierOf(name, was) != tierOf(name, g.tiers.rows[name]) {
+			changed.add(name)
 		}
 	}
 	g.tiers.settled()
+	if len(changed) == 0 {
+		return
+	}
+	for _, i := range g.policies.rows {
+		if _, ok := changed[i.now.tier]; ok {
+			g.rules.touch(i) // for its problems
+		}
+	}
+	for iface := range g.endpoints.locals {
+		for i := range g.endpoints.governors.Selectors(iface) {
+			if _, ok := changed[i.now.tier]; ok {
+				g.endpoints.dirty.add(iface)
+				break
+			}
+		}
+	}
 }
 
 // settleEndpoints arranges the policies of the endpoints that something touched.
@@ -379,15 +371,13 @@ func (g *Graph) settleEndpoints() {
 		g.problems.set("endpoint", store.Key{Kind: "Interface", Name: string(iface)}, ps)
 		changeRef(e.out, g.delta.Endpoints, iface, is)
 	}
-	clear(e.dirty)
+	e.dirty.reset()
 }
 
 func (g *Graph) governing(iface dataplane.Interface) []governing {
-	ks := g.endpoints.governedBy[iface]
-	gs := make([]governing, 0, len(ks))
-	for k := range ks {
-		p := g.policies.rows[k]
-		gs = append(gs, governing{tierOf(p.tier, g.tiers.rows[p.tier]), p})
+	var gs []governing
+	for i := range g.endpoints.governors.Selectors(iface) {
+		gs = append(gs, governing{tierOf(i.now.tier, g.tiers.rows[i.now.tier]), i.now})
 	}
 	return gs
 }

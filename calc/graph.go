@@ -22,7 +22,7 @@ type Graph struct {
 	weps        wepTable
 	profiles    table[string, api.Profile]
 	tiers       table[string, api.Tier]
-	policies    table[store.Key, policy] // what ingest made of them
+	policies    policyTable
 	nodes       table[string, node]
 	pools       table[string, pool]
 	blocks      table[store.Key, block]
@@ -51,7 +51,7 @@ func New(nodeName string, local ...config.Layer) *Graph {
 		weps:        wepTable{rows: map[wepKey]*item{}},
 		profiles:    newTable[string, api.Profile](),
 		tiers:       newTable[string, api.Tier](),
-		policies:    newTable[store.Key, policy](),
+		policies:    policyTable{rows: map[store.Key]*policyItem{}},
 		nodes:       newTable[string, node](),
 		pools:       newTable[string, pool](),
 		blocks:      newTable[store.Key, block](),

@@ -16,13 +16,21 @@ type policy struct {
 	id       dataplane.PolicyID
 	tier     string
 	order    float64 // +Inf: last
-	tie      string  // decides between equal orders
 	ingress  bool    // governs packets to the pod
 	egress   bool
 	selector *selector.Selector // of the endpoints that it governs
 	broken   bool               // a selector does not parse: it denies
 	problems []Problem
-	in, out  []api.Rule
+	in, out  []api.Rule // until they are made into ruling
+	ruling   *ruling    // nil: not made yet
+}
+
+// ruling is what a policy or profile in use puts into the state, and what is wrong with
+// its rules.
+type ruling struct {
+	*dataplane.Policy
+	sets     []set // that the rules name, each once
+	problems []Problem
 }
 
 const (
@@ -70,11 +78,19 @@ func ingestGlobal(o *api.GlobalNetworkPolicy) *policy {
 }
 
 func newPolicy(k store.Key, tier string, order *float64) *policy {
-	p := &policy{id: dataplane.PolicyID(k), tier: cmp.Or(tier, api.DefaultTier), order: orderOf(order)}
-	// Upstream's order of policies with equal orders: this very string.
-	p.tie = k.Name + "/" + k.Namespace + "/" + k.Kind
-	return p
+	return &policy{id: dataplane.PolicyID(k), tier: cmp.Or(tier, api.DefaultTier), order: orderOf(order)}
 }
+
+// compareTies orders policies with equal orders as upstream does, by the string tie.
+func compareTies(a, b dataplane.PolicyID) int {
+	n := min(len(a.Name), len(b.Name))
+	if c := cmp.Compare(a.Name[:n], b.Name[:n]); c != 0 {
+		return c
+	}
+	return cmp.Compare(tie(a), tie(b))
+}
+
+func tie(id dataplane.PolicyID) string { return id.Name + "/" + id.Namespace + "/" + id.Kind }
 
 func orderOf(o *float64) float64 {
 	if o == nil || math.IsNaN(*o) {
@@ -132,11 +148,19 @@ func ownNamespace(ns string) (*selector.Selector, error) {
 	return selector.Equal(api.LabelNamespace, ns), nil
 }
 
-// output is the policy in the dataplane's terms, the sets that it names, and what is
-// wrong with its rules.
-func (p *policy) output() (*dataplane.Policy, []set, []Problem) {
+// rule is the policy in the dataplane's terms. It is made when it is first asked for: most
+// policies of a cluster govern nobody here. Then the stored rules are let go of.
+func (p *policy) rule() *ruling {
+	if p.ruling == nil {
+		p.ruling = p.makeRuling()
+		p.in, p.out = nil, nil
+	}
+	return p.ruling
+}
+
+func (p *policy) makeRuling() *ruling {
 	if !p.broken {
-		return outputRules(p.id, p.in, p.out)
+		return newRuling(p.id, p.in, p.out)
 	}
 	d := &dataplane.Policy{ID: p.id}
 	if p.ingress {
@@ -145,28 +169,35 @@ func (p *policy) output() (*dataplane.Policy, []set, []Problem) {
 	if p.egress {
 		d.Egress = denyAll().rules
 	}
-	return d, nil, nil
+	return &ruling{Policy: d}
 }
 
-// outputProfile is a profile in the dataplane's terms. Without o, it has no rules.
-func outputProfile(id dataplane.PolicyID, o *api.Profile) (*dataplane.Policy, []set, []Problem) {
+// profileRuling is a profile in the dataplane's terms. Without o, it has no rules.
+func profileRuling(id dataplane.PolicyID, o *api.Profile) *ruling {
 	if o == nil {
-		return &dataplane.Policy{ID: id}, nil, []Problem{{
+		return &ruling{Policy: &dataplane.Policy{ID: id}, problems: []Problem{{
 			Object: store.Key(id), Reason: NoProfile,
 			Message: "an endpoint of this node names the profile, but there is none: it allows nothing",
-		}}
+		}}}
 	}
-	return outputRules(id, o.Spec.Ingress, o.Spec.Egress)
+	return newRuling(id, o.Spec.Ingress, o.Spec.Egress)
 }
 
-func outputRules(id dataplane.PolicyID, in, out []api.Rule) (*dataplane.Policy, []set, []Problem) {
+func newRuling(id dataplane.PolicyID, in, out []api.Rule) *ruling {
 	i := compileRules(in, id.Namespace, "ingress")
 	e := compileRules(out, id.Namespace, "egress")
-	var ps []Problem
+	r := &ruling{Policy: &dataplane.Policy{ID: id, Ingress: i.rules, Egress: e.rules}, sets: distinct(i.sets, e.sets)}
 	for _, err := range slices.Concat(i.errs, e.errs) {
-		ps = append(ps, Problem{Object: store.Key(id), Reason: err.reason, Message: err.text})
+		r.problems = append(r.problems, Problem{Object: store.Key(id), Reason: err.reason, Message: err.text})
 	}
-	return &dataplane.Policy{ID: id, Ingress: i.rules, Egress: e.rules}, slices.Concat(i.sets, e.sets), ps
+	return r
+}
+
+// distinct lists the sets that are in a or b, each once.
+func distinct(a, b []set) []set {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, func(a, b set) int { return cmp.Compare(a.id, b.id) })
+	return slices.CompactFunc(all, func(a, b set) bool { return a.id == b.id })
 }
 
 func profileID(name string) dataplane.PolicyID {
@@ -228,7 +259,7 @@ type governing struct {
 // arrange orders the policies that govern an endpoint into tiers, for one direction.
 func arrange(gs []governing, governs func(*policy) bool) []dataplane.TierPolicies {
 	slices.SortFunc(gs, func(a, b governing) int {
-		return cmp.Or(compareTiers(a.tier, b.tier), cmp.Compare(a.order, b.order), cmp.Compare(a.tie, b.tie))
+		return cmp.Or(compareTiers(a.tier, b.tier), cmp.Compare(a.order, b.order), compareTies(a.id, b.id))
 	})
 	var tiers []dataplane.TierPolicies
 	for _, g := range gs {

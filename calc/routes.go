@@ -86,8 +86,8 @@ func (g *Graph) changedNodes() keySet[string] {
 		}
 		changed.add(name)
 		if name != g.self {
-			was.each(g.fabricV6, g.holdOwn(-1))
-			is.each(g.v6, g.holdOwn(1))
+			was.each(g.fabricV6, g.holdOwn(false))
+			is.each(g.v6, g.holdOwn(true))
 		}
 	}
 	g.nodes.settled()
@@ -103,8 +103,8 @@ func (g *Graph) changedPools() bool {
 			continue
 		}
 		changed = true
-		was.each(g.fabricV6, g.holdOwn(-1))
-		is.each(g.v6, g.holdOwn(1))
+		was.each(g.fabricV6, g.holdOwn(false))
+		is.each(g.v6, g.holdOwn(true))
 	}
 	g.pools.settled()
 	if changed {
@@ -115,11 +115,12 @@ func (g *Graph) changedPools() bool {
 	return changed
 }
 
-// holdOwn returns what adds n holders to a member of one of the own sets.
-func (g *Graph) holdOwn(n int) func(dataplane.SetID, dataplane.Member) {
+// holdOwn returns what adds a holder (in) to a member of one of the own sets, or takes one away.
+func (g *Graph) holdOwn(in bool) func(dataplane.SetID, dataplane.Member) {
 	return func(id dataplane.SetID, m dataplane.Member) {
-		g.rules.touched.add(id)
-		g.rules.live[id].hold(m, n)
+		s := g.rules.live[id]
+		g.rules.touched.add(s)
+		s.hold(m, in)
 	}
 }
 

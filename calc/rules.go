@@ -2,6 +2,7 @@ package calc
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/store"
@@ -9,117 +10,138 @@ import (
 
 // ruleTables are the policies and profiles that local endpoints have, and their sets.
 type ruleTables struct {
-	dirtyPolicies keySet[store.Key]
+	policies      []*policyItem // touched
 	dirtyProfiles keySet[string]
-	out           map[dataplane.PolicyID]*dataplane.Policy
-	sets          map[dataplane.PolicyID]map[dataplane.SetID]struct{} // that out names
-	uses          map[dataplane.SetID]int                             // of policies in out
-	wanted        map[dataplane.SetID]set                             // whose uses changed
+	profiles      map[string]*ruling // as last given out
 	live          map[dataplane.SetID]*liveSet
-	touched       keySet[dataplane.SetID]
+	counted       keySet[*liveSet] // whose uses changed
+	touched       keySet[*liveSet] // whose members may have
 }
 
 func newRuleTables() ruleTables {
 	r := ruleTables{
-		dirtyPolicies: keySet[store.Key]{},
 		dirtyProfiles: keySet[string]{},
-		out:           map[dataplane.PolicyID]*dataplane.Policy{},
-		sets:          map[dataplane.PolicyID]map[dataplane.SetID]struct{}{},
-		uses:          map[dataplane.SetID]int{},
-		wanted:        map[dataplane.SetID]set{},
+		profiles:      map[string]*ruling{},
 		live:          map[dataplane.SetID]*liveSet{},
-		touched:       keySet[dataplane.SetID]{},
+		counted:       keySet[*liveSet]{},
+		touched:       keySet[*liveSet]{},
 	}
 	for _, id := range ownSets {
-		r.live[id] = newLiveSet(set{id: id})
-		r.touched.add(id)
+		s := newLiveSet(set{id: id})
+		r.live[id] = s
+		r.touched.add(s)
 	}
 	return r
 }
 
-// settleRules translates the policies and profiles that came into use or changed.
-func (g *Graph) settleRules() {
-	for k := range g.rules.dirtyPolicies {
-		p := g.policies.rows[k]
-		if p == nil || len(g.endpoints.governs[k]) == 0 {
-			g.emit(dataplane.PolicyID(k), nil, nil, nil)
-			continue
-		}
-		out, sets, ps := p.output()
-		ps = append(ps, p.problems...)
-		if tierOf(p.tier, g.tiers.rows[p.tier]).last {
-			ps = append(ps, Problem{k, NoTier, fmt.Sprintf("there is no tier %q: the policy stands behind all tiers, and what it does not allow is denied", p.tier)})
-		}
-		g.emit(p.id, out, sets, ps)
+// touch makes the next settling look at a policy.
+func (r *ruleTables) touch(i *policyItem) {
+	if !i.touched {
+		i.touched = true
+		r.policies = append(r.policies, i)
 	}
-	clear(g.rules.dirtyPolicies)
-	for name := range g.rules.dirtyProfiles {
-		id := profileID(name)
-		if len(g.endpoints.users[name]) == 0 {
-			g.emit(id, nil, nil, nil)
-			continue
-		}
-		out, sets, ps := outputProfile(id, g.profiles.rows[name])
-		g.emit(id, out, sets, ps)
-	}
-	clear(g.rules.dirtyProfiles)
 }
 
-// emit notes what a policy is now (nil: not in use), and which sets it names.
-func (g *Graph) emit(id dataplane.PolicyID, p *dataplane.Policy, sets []set, ps []Problem) {
+// settleRules translates the policies and profiles that came into use or changed.
+func (g *Graph) settleRules() {
 	r := &g.rules
-	g.problems.set("rules", store.Key(id), ps)
-	changeRef(r.out, g.delta.Policies, id, p)
-	was := r.sets[id]
-	is := make(map[dataplane.SetID]struct{}, len(sets))
-	for _, s := range sets {
-		if _, ok := is[s.id]; !ok {
-			is[s.id] = struct{}{}
-			r.uses[s.id]++
-			r.wanted[s.id] = s
+	for _, i := range r.policies {
+		i.touched = false
+		if i.now == nil || i.governs == 0 {
+			i.ruling = g.emit(i.key, i.ruling, nil, nil)
+			continue
+		}
+		is := i.now.rule()
+		i.ruling = g.emit(i.key, i.ruling, is, g.policyProblems(i.now))
+	}
+	r.policies = nil
+	for name := range r.dirtyProfiles {
+		was, is := r.profiles[name], (*ruling)(nil)
+		var ps []Problem
+		if len(g.endpoints.users[name]) > 0 {
+			is = profileRuling(profileID(name), g.profiles.rows[name])
+			ps = is.problems
+		}
+		if is = g.emit(store.Key(profileID(name)), was, is, ps); is == nil {
+			delete(r.profiles, name)
+		} else {
+			r.profiles[name] = is
 		}
 	}
-	for s := range was {
-		r.uses[s]--
-		if _, ok := r.wanted[s]; !ok {
-			r.wanted[s] = set{}
-		}
+	r.dirtyProfiles.reset()
+}
+
+// policyProblems are those of a policy in use.
+func (g *Graph) policyProblems(p *policy) []Problem {
+	ps := append(p.ruling.problems[:len(p.ruling.problems):len(p.ruling.problems)], p.problems...)
+	if tierOf(p.tier, g.tiers.rows[p.tier]).last {
+		ps = append(ps, Problem{store.Key(p.id), NoTier, fmt.Sprintf("there is no tier %q: the policy stands behind all tiers, and what it does not allow is denied", p.tier)})
 	}
-	if delete(r.sets, id); len(is) > 0 {
-		r.sets[id] = is
+	return ps
+}
+
+// emit notes what a policy puts into the state (nil: it is not in use) and was put there
+// before. It returns what stands there now: what was, if that is the same.
+func (g *Graph) emit(k store.Key, was, is *ruling, ps []Problem) *ruling {
+	g.problems.set("rules", k, ps)
+	switch {
+	case was == is:
+		return was
+	case is == nil:
+		g.delta.Policies[dataplane.PolicyID(k)] = nil
+	case was == nil || !reflect.DeepEqual(was.Policy, is.Policy):
+		g.delta.Policies[dataplane.PolicyID(k)] = is.Policy
+	default:
+		is.Policy = was.Policy
+	}
+	g.count(is, +1)
+	g.count(was, -1)
+	return is
+}
+
+// count notes that the sets of a policy are used once more (n is 1), or once less.
+func (g *Graph) count(of *ruling, n int32) {
+	if of == nil {
+		return
+	}
+	for _, s := range of.sets {
+		l := g.rules.live[s.id]
+		if l == nil {
+			l = newLiveSet(s)
+			g.rules.live[s.id] = l
+		}
+		l.uses += n
+		g.rules.counted.add(l)
 	}
 }
 
 // settleSets makes the sets that came into use and drops those that went out of it.
 func (g *Graph) settleSets() {
 	r := &g.rules
-	for id, s := range r.wanted {
-		_, live := r.live[id]
-		switch used := r.uses[id] > 0; {
-		case used && !live:
-			r.live[id] = newLiveSet(s)
-			r.touched.add(id)
-			g.endpoints.members.AddSelector(id, s.selector)
-		case !used && live:
-			delete(r.live, id)
-			g.endpoints.members.RemoveSelector(id)
-			g.delta.Sets[id] = nil
-		}
-		if r.uses[id] == 0 {
-			delete(r.uses, id)
+	for s := range r.counted {
+		switch {
+		case s.uses > 0 && !s.indexed:
+			s.indexed = true
+			r.touched.add(s)
+			g.endpoints.members.AddSelector(s, s.selector)
+		case s.uses == 0:
+			delete(r.live, s.id)
+			delete(r.touched, s)
+			if s.indexed {
+				g.endpoints.members.RemoveSelector(s)
+				g.delta.Sets[s.id] = nil
+			}
 		}
 	}
-	clear(r.wanted)
+	r.counted.reset()
 }
 
 // emitSets notes what changed in the sets.
 func (g *Graph) emitSets() {
-	for id := range g.rules.touched {
-		if s := g.rules.live[id]; s != nil {
-			if d := s.delta(); d != nil {
-				g.delta.Sets[id] = d
-			}
+	for s := range g.rules.touched {
+		if d := s.delta(); d != nil {
+			g.delta.Sets[s.id] = d
 		}
 	}
-	clear(g.rules.touched)
+	g.rules.touched.reset()
 }

@@ -27,9 +27,13 @@ func (t *table[K, V]) put(k K, v *V) {
 	}
 }
 
+// manyKeys is how large a map that is filled at each Flush may have been to be kept for the
+// next one.
+const manyKeys = 1000
+
 // settled forgets what was touched.
 func (t *table[K, V]) settled() {
-	if len(t.before) > 1000 {
+	if len(t.before) > manyKeys {
 		t.before = map[K]*V{} // the memory of a snapshot goes back
 	} else {
 		clear(t.before)
@@ -58,3 +62,12 @@ func (m multimap[K, V]) remove(k K, v V) {
 type keySet[K comparable] map[K]struct{}
 
 func (s keySet[K]) add(k K) { s[k] = struct{}{} }
+
+// reset empties the set. The memory of a snapshot goes back.
+func (s *keySet[K]) reset() {
+	if len(*s) > manyKeys {
+		*s = keySet[K]{}
+	} else {
+		clear(*s)
+	}
+}
