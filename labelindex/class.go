@@ -24,7 +24,7 @@ type class[S, I comparable] struct {
 // A slot is one label of a class, and its seat at that label's value.
 type slot[S, I comparable] struct {
 	value *value[S, I]
-	pos   int
+	pos   int32
 	own   bool
 }
 
@@ -49,7 +49,7 @@ func (c *class[S, I]) reseat(slot, pos int) {
 	if slot < 0 {
 		c.parents[^slot].pos = pos
 	} else {
-		c.slots[slot].pos = pos
+		c.slots[slot].pos = int32(pos)
 	}
 }
 
@@ -182,7 +182,7 @@ func (x *Index[S, I]) fill(c *class[S, I]) (changed bool) {
 	for i, p := range x.pairs {
 		v := x.label(p.name).value(p.text)
 		v.label.classes++
-		c.slots[i] = slot[S, I]{v, v.classes.join(c, i), p.own}
+		c.slots[i] = slot[S, I]{v, int32(v.classes.join(c, i)), p.own}
 	}
 	x.vacate(old)
 	return true
@@ -191,7 +191,7 @@ func (x *Index[S, I]) fill(c *class[S, I]) (changed bool) {
 // vacate gives up the seats of the slots.
 func (x *Index[S, I]) vacate(slots []slot[S, I]) {
 	for _, s := range slots {
-		s.value.classes.leave(s.pos)
+		s.value.classes.leave(int(s.pos))
 		s.value.label.classes--
 		x.release(s.value.label, s.value)
 	}

@@ -85,7 +85,7 @@ func (x *Index[S, I]) count(r selector.Requirement) (classes, selectors int) {
 	if r.Any {
 		return l.classes, len(l.selectors)
 	}
-	v := l.values[r.Value]
+	v := l.values.get(r.Value)
 	if v == nil {
 		return 0, 0
 	}
@@ -183,11 +183,11 @@ func (x *Index[S, I]) candidates(sel *selector.Selector) []*class[S, I] {
 		switch {
 		case l == nil:
 		case r.Any:
-			for _, v := range l.values {
+			for v := range l.values.all() {
 				add(v)
 			}
 		default:
-			if v := l.values[r.Value]; v != nil {
+			if v := l.values.get(r.Value); v != nil {
 				add(v)
 			}
 		}

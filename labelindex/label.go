@@ -4,7 +4,7 @@ package labelindex
 // are filed under.
 type label[S, I comparable] struct {
 	name      string
-	values    map[string]*value[S, I]
+	values    values[S, I]
 	classes   int                  // that have the label
 	selectors roster[*entry[S, I]] // filed under its mere presence
 }
@@ -22,7 +22,7 @@ type value[S, I comparable] struct {
 func (x *Index[S, I]) label(name string) *label[S, I] {
 	l := x.labels[name]
 	if l == nil {
-		l = &label[S, I]{name: name, values: map[string]*value[S, I]{}}
+		l = &label[S, I]{name: name}
 		x.labels[name] = l
 	}
 	return l
@@ -30,10 +30,10 @@ func (x *Index[S, I]) label(name string) *label[S, I] {
 
 // value returns the label's value of that text, new if need be.
 func (l *label[S, I]) value(text string) *value[S, I] {
-	v := l.values[text]
+	v := l.values.get(text)
 	if v == nil {
 		v = &value[S, I]{label: l, name: l.name, text: text}
-		l.values[text] = v
+		l.values.add(v)
 	}
 	return v
 }
@@ -41,9 +41,9 @@ func (l *label[S, I]) value(text string) *value[S, I] {
 // release forgets the label, and its value if v is not nil, unless in use.
 func (x *Index[S, I]) release(l *label[S, I], v *value[S, I]) {
 	if v != nil && len(v.classes) == 0 && len(v.selectors) == 0 {
-		delete(l.values, v.text)
+		l.values.remove(v)
 	}
-	if len(l.values) == 0 && len(l.selectors) == 0 {
+	if l.values.len() == 0 && len(l.selectors) == 0 {
 		delete(x.labels, l.name)
 	}
 }

@@ -158,10 +158,10 @@ func (r *rig) checkSeats(what string) {
 	r.t.Helper()
 	for _, l := range r.index.labels {
 		sum := 0
-		for _, v := range l.values {
+		for v := range l.values.all() {
 			sum += len(v.classes)
 			for pos, s := range v.classes {
-				if at := s.who.slots[s.slot]; at.value != v || at.pos != pos {
+				if at := s.who.slots[s.slot]; at.value != v || int(at.pos) != pos {
 					r.t.Fatalf("after %s: a class of %s=%s is astray", what, v.name, v.text)
 				}
 			}
