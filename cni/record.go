@@ -59,16 +59,34 @@ func (r *Record) Attachment() *dataplane.Attachment {
 	return &dataplane.Attachment{ID: r.ID, Interface: r.Interface, MAC: r.MAC, Addrs: r.Addrs, Endpoint: r.Endpoint}
 }
 
-// Records holds one file an attachment. A record is in its file, and the file on disk,
-// before anything is done that relies on it. It is safe for concurrent use.
+// Records holds one file an attachment. A record is in its file before anything is done
+// that relies on it. It is safe for concurrent use.
+//
+// Files are not fsynced, for nothing relies on what a power failure can take:
+//
+//   - A process that is killed loses nothing: what was written and renamed is the kernel's.
+//   - A machine that goes down takes all pods with it. Of the records of another boot, each
+//     is a pending DEL, which does what [Server.Sweep] does too without any record: it gives
+//     back the addresses that the datastore attributes to this node's pods and that no
+//     device here has, and deletes their endpoints. The runtime's own DEL of the dead
+//     sandbox finds the address by its handle.
+//   - An address is free when its block in the datastore says so, never because a record is
+//     missing: a lost record keeps an address taken until then, and gives none out twice.
+//   - A record that comes back, for its removal was lost, is a DEL of a container that is
+//     dead and whose ID no other bears: it releases by that ID, and finds nothing.
+//   - What a power failure tears is known for it by the boot that wrote it: see load.
+//
+// What is fsynced is the file that names the boot, once each boot.
 type Records struct {
 	dir    string
 	bootID string
 	netns  uint64
+	files  keyLocks // by name: a slow disk holds up nobody but who waits for that file
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards what follows, never while a file is written
 	all  map[dataplane.AttachmentID]*Record
 	bad  []error
+	torn []string // files that a power failure tore, removed
 	feed func(dataplane.AttachmentID, *dataplane.Attachment)
 	// interrupted: an earlier process ended in the middle of an ADD or DEL.
 	interrupted bool
@@ -93,13 +111,41 @@ func OpenRecords(dir string, hostNS int) (*Records, error) {
 	return r, r.load()
 }
 
+// bootFile names the boot whose agent wrote last.
+const bootFile = ".boot"
+
+// load reads the records. Where the last agent was another boot's, those that cannot be
+// read were torn when the machine went down: the pods that they stood for are gone, and
+// what they held is found without them.
 func (r *Records) load() error {
+	marker := filepath.Join(r.dir, bootFile)
+	last, _ := os.ReadFile(marker) // none: nothing is known of when files were written
+	rebooted := len(last) > 0 && string(last) != r.bootID
+	r.interrupted = rebooted
+	if err := r.read(rebooted); err != nil {
+		return err
+	}
+	if string(last) == r.bootID {
+		return nil
+	}
+	if err := writeSynced(marker, []byte(r.bootID)); err != nil { // a full disk: pods may be deleted
+		os.Remove(marker)
+		r.bad = append(r.bad, fmt.Errorf("CNI records: note the boot: %w", err))
+	}
+	return nil
+}
+
+func (r *Records) read(rebooted bool) error {
 	names, err := filepath.Glob(filepath.Join(r.dir, "*.json"))
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		rec, err := readRecord(name)
+		if err != nil && rebooted && os.Remove(name) == nil {
+			r.torn = append(r.torn, name)
+			continue
+		}
 		if err != nil {
 			r.bad = append(r.bad, err)
 			continue
@@ -183,6 +229,9 @@ func (r *Records) Log(log *slog.Logger) {
 	for _, err := range r.bad {
 		log.Error(err.Error())
 	}
+	if len(r.torn) > 0 {
+		log.Warn("CNI records were torn when the machine went down, and removed; what their pods held is given back", "files", r.torn)
+	}
 }
 
 // Subscribe has f called with every attachment there is, and then with each change, in
@@ -238,12 +287,13 @@ func (r *Records) list(want func(*Record) bool) []*Record {
 // Put writes a record and tells the subscriber.
 func (r *Records) Put(rec *Record) error {
 	rec.BootID, rec.NetNS = r.bootID, r.netns
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.files.lock(fileName(rec.ID))()
 	if err := r.write(rec); err != nil {
 		return err
 	}
 	c := *rec
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	before := r.all[rec.ID]
 	r.all[rec.ID] = &c
 	if at := c.Attachment(); at != nil || before != nil && before.State == Attached {
@@ -256,15 +306,23 @@ func (r *Records) Put(rec *Record) error {
 // It returns how many.
 func (r *Records) Restore() (n int, err error) {
 	for _, rec := range r.All() {
-		r.mu.Lock()
-		now := r.all[rec.ID]
-		_, missing := os.Lstat(filepath.Join(r.dir, fileName(rec.ID)))
-		if now != nil && errors.Is(missing, fs.ErrNotExist) {
-			n, err = n+1, errors.Join(err, r.write(now))
+		restored, errOne := r.restore(rec.ID)
+		err = errors.Join(err, errOne)
+		if restored {
+			n++
 		}
-		r.mu.Unlock()
 	}
 	return n, err
+}
+
+func (r *Records) restore(id dataplane.AttachmentID) (bool, error) {
+	defer r.files.lock(fileName(id))()
+	now := r.Get(id)
+	_, missing := os.Lstat(filepath.Join(r.dir, fileName(id)))
+	if now == nil || !errors.Is(missing, fs.ErrNotExist) {
+		return false, nil
+	}
+	return true, r.write(now)
 }
 
 // write puts a record into its file. The directory is made again where it was removed: a
@@ -289,12 +347,13 @@ func (r *Records) write(rec *Record) error {
 
 // Remove deletes a record and tells the subscriber. That there is none is no error.
 func (r *Records) Remove(id dataplane.AttachmentID) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.files.lock(fileName(id))()
 	err := os.Remove(filepath.Join(r.dir, fileName(id)))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("CNI record of %s: %w", id.ContainerID, err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	before := r.all[id]
 	delete(r.all, id)
 	if before != nil && before.State == Attached {
@@ -303,23 +362,33 @@ func (r *Records) Remove(id dataplane.AttachmentID) error {
 	return nil
 }
 
-// writeFile writes a file whole and onto the disk.
+// writeFile writes a file whole: whoever reads it, after any death of this process, finds
+// what it was or what it is. The caller holds the file's lock.
 func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+	tmp := filepath.Join(filepath.Dir(path), ".tmp-"+filepath.Base(path))
+	err := os.WriteFile(tmp, b, 0o600)
+	if err == nil {
+		err = os.Rename(tmp, path)
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		os.Remove(tmp)
+	}
+	return err
+}
+
+// writeSynced writes a file whole and onto the disk.
+func writeSynced(path string, b []byte) error {
+	if err := writeFile(path, b); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
+	for _, name := range []string{path, filepath.Dir(path)} {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

@@ -2,11 +2,17 @@ package cni
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/dataplane"
@@ -176,7 +182,113 @@ func TestRecordsOfEarlierVersionsAreRead(t *testing.T) {
 	if err := r.Remove(record("old", "").ID); err != nil {
 		t.Error(err)
 	}
-	if files, _ := os.ReadDir(dir); len(files) != 1 || files[0].Name() != "both@eth0.json" {
+	if files, _ := os.ReadDir(dir); len(files) != 2 || files[0].Name() != bootFile || files[1].Name() != "both@eth0.json" {
 		t.Errorf("left: %v", files)
+	}
+}
+
+// TestWhatAPowerFailureTore has files that were never on disk whole: those of the boot that
+// went down go, those of this boot, or of one that is not known, stay and are reported.
+func TestWhatAPowerFailureTore(t *testing.T) {
+	for _, c := range []struct {
+		name, boot string
+		lost       bool
+	}{{"this boot", "", false}, {"another boot", "4711", true}, {"not known", "none", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			r := open(t, dir, netlink.Current)
+			put(t, r, record("good", Attached))
+			marker := filepath.Join(dir, bootFile)
+			if b, err := os.ReadFile(marker); err != nil || string(b) != r.bootID {
+				t.Fatalf("the boot is noted as %q, %v", b, err)
+			}
+			torn := filepath.Join(dir, "torn@eth0.json")
+			err := os.WriteFile(torn, nil, 0o600)
+			switch c.boot {
+			case "":
+			case "none":
+				err = errors.Join(err, os.Remove(marker))
+			default:
+				err = errors.Join(err, os.WriteFile(marker, []byte(c.boot), 0o600))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r = open(t, dir, netlink.Current)
+			_, gone := os.Lstat(torn)
+			if errors.Is(gone, fs.ErrNotExist) != c.lost || len(r.Bad()) > 0 == c.lost {
+				t.Errorf("the torn file: %v; reported: %v", gone, r.Bad())
+			}
+			if r.interrupted != c.lost || r.Get(record("good", "").ID) == nil {
+				t.Errorf("interrupted: %v; records: %v", r.interrupted, r.All())
+			}
+			if b, err := os.ReadFile(marker); err != nil || string(b) != r.bootID {
+				t.Errorf("the boot is noted as %q, %v", b, err)
+			}
+		})
+	}
+}
+
+// TestARecordWaitsForNoOther has one file that takes its time: nothing but that record
+// waits.
+func TestARecordWaitsForNoOther(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir, netlink.Current)
+	var mu sync.Mutex
+	fed := map[string]int{}
+	r.Subscribe(func(id dataplane.AttachmentID, _ *dataplane.Attachment) {
+		mu.Lock()
+		defer mu.Unlock()
+		fed[id.ContainerID]++
+	})
+	pipe := filepath.Join(dir, ".tmp-"+fileName(record("slow", "").ID))
+	if err := unix.Mkfifo(pipe, 0o600); err != nil { // opened for writing, it waits for a reader
+		t.Fatal(err)
+	}
+	slow := make(chan error, 1)
+	go func() { slow <- r.Put(record("slow", Attached)) }()
+	others := make(chan struct{})
+	go func() {
+		defer close(others)
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				id := string(rune('a' + i))
+				for _, s := range []State{Adding, Attached, Releasing} {
+					if err := r.Put(record(id, s)); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := r.Remove(record(id, "").ID); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		r.All()
+	}()
+	select {
+	case <-others:
+	case <-slow:
+		t.Fatal("the slow one did not wait")
+	case <-time.After(20 * time.Second):
+		t.Error("the others wait for the slow one")
+	}
+	f, err := os.Open(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := <-slow; err != nil {
+		t.Error(err)
+	}
+	<-others
+	for id, n := range fed {
+		if want := map[bool]int{true: 1, false: 2}[id == "slow"]; n != want {
+			t.Errorf("%s was fed %d times, want %d", id, n, want)
+		}
+	}
+	if len(fed) != 9 {
+		t.Errorf("fed: %v", fed)
 	}
 }

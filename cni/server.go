@@ -94,7 +94,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Records.interrupted { // a commit of its last moments may still be on its way
 		cfg.Allocator.Suspect()
 	}
-	return &Server{cfg: cfg, host: h, pods: keyLocks{m: map[string]*keyLock{}}, told: map[string]string{}}, nil
+	return &Server{cfg: cfg, host: h, told: map[string]string{}}, nil
 }
 
 // Open lets ADDs in.
@@ -294,7 +294,7 @@ func (s *Server) logIgnored(r *Request) {
 	}
 }
 
-// keyLocks serialises work by key.
+// keyLocks serialises work by key. The zero value is ready.
 type keyLocks struct {
 	mu sync.Mutex
 	m  map[string]*keyLock
@@ -309,6 +309,9 @@ func (k *keyLocks) lock(key string) (unlock func()) {
 	k.mu.Lock()
 	l := k.m[key]
 	if l == nil {
+		if k.m == nil {
+			k.m = map[string]*keyLock{}
+		}
 		l = &keyLock{}
 		k.m[key] = l
 	}

@@ -266,7 +266,7 @@ func (b *bed) left() (things []string) {
 		}
 	}
 	files, _ := filepath.Glob(filepath.Join(b.dir, "records", "*"))
-	things = append(things, files...)
+	things = append(things, slices.DeleteFunc(files, func(name string) bool { return filepath.Base(name) == bootFile })...)
 	files, _ = filepath.Glob(filepath.Join(b.journal(), "*"))
 	things = append(things, files...)
 	links, err := b.h.LinkList()
