@@ -161,6 +161,19 @@ static __always_inline int send(struct bpf_fib_lookup *way, int r)
 	return bpf_redirect_neigh(way->ifindex, &hop, sizeof(hop), 0);
 }
 
+// gateway looks up the next hop of an inner packet, from or by way of a device.
+static __always_inline int gateway(struct __sk_buff *skb, struct iphdr *in, __u32 device, __u32 flags, __be32 *hop)
+{
+	struct bpf_fib_lookup way = {
+		.family = AF_INET, .l4_protocol = in->protocol, .tos = in->tos & TOS_RT_MASK,
+		.ipv4_src = in->saddr, .ipv4_dst = in->daddr, .ifindex = device,
+	};
+	int r = bpf_fib_lookup(skb, &way, sizeof(way), flags);
+
+	*hop = way.family == AF_INET ? way.ipv4_dst : 0;
+	return r;
+}
+
 // At ingress of tunl0p: packets that were routed to tunl0.
 SEC("tc")
 int ipip_out(struct __sk_buff *skb)
@@ -174,15 +187,14 @@ int ipip_out(struct __sk_buff *skb)
 	if (!c || bpf_skb_load_bytes(skb, ETH_HLEN, &in, sizeof(in)) < 0)
 		return drop(OUT_FAILED);
 
-	// The gateway of the packet's route by tunl0 is the other node.
-	struct bpf_fib_lookup inner = {
-		.family = AF_INET, .l4_protocol = in.protocol, .tos = in.tos & TOS_RT_MASK,
-		.ipv4_src = in.saddr, .ipv4_dst = in.daddr, .ifindex = c->device,
-	};
-	r = bpf_fib_lookup(skb, &inner, sizeof(inner), BPF_FIB_LOOKUP_OUTPUT);
-	if (!found(r) || inner.family != AF_INET)
+	// The gateway of the packet's route by tunl0 is the other node. If there is no such route
+	// it has changed while the packet was on its way, and the new one may say the node too.
+	__be32 node;
+	r = gateway(skb, &in, c->device, BPF_FIB_LOOKUP_OUTPUT, &node);
+	if (!found(r))
+		r = gateway(skb, &in, LOOPBACK, 0, &node);
+	if (!found(r))
 		return drop(OUT_NO_ROUTE);
-	__be32 node = inner.ipv4_dst;
 	if (!known(node))
 		return drop(OUT_NO_NODE);
 

@@ -8,7 +8,7 @@ type Stats struct {
 	Out struct {
 		Packets, Bytes uint64
 		NotIPv4        uint64 // no IPv4 packet
-		NoRoute        uint64 // no route by the tunnel device goes there
+		NoRoute        uint64 // no route goes there
 		NoNode         uint64 // the route's gateway is no node's address
 		NoWay          uint64 // no route goes to the node's address
 		Nested         uint64 // a tunnel's already, and yet to be cut into segments

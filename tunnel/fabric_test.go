@@ -395,6 +395,14 @@ func receive(t *testing.T, c *net.UDPConn) string {
 	return string(buf[:n])
 }
 
+// via routes a prefix to a gateway on a link.
+func (m *member) via(dst string, gw netip.Addr, link string) {
+	m.t.Helper()
+	must(m.t, m.h.RouteAdd(&vnl.Route{
+		Dst: netlink.IPNet(pfx(dst)), Gw: netlink.IP(gw), Flags: unix.RTNH_F_ONLINK, LinkIndex: m.get(link).Attrs().Index,
+	}))
+}
+
 // viaMTU gives the route to the other nodes an MTU.
 func (m *member) viaMTU(mtu int) {
 	m.t.Helper()

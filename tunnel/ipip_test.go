@@ -1,12 +1,12 @@
 package tunnel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net/netip"
 	"testing"
 
-	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/bpf"
@@ -202,6 +202,24 @@ func TestForgedAndMalformed(t *testing.T) {
 	}
 }
 
+// A packet whose route leaves tunl0 while it is on its way there still goes to the node that
+// its new route names.
+func TestRouteLeaves(t *testing.T) {
+	a, b := twoMembers(t, EBPFIPIP, EBPFIPIP)
+	wire := newTap(t, b, "eth0")
+	a.via("10.68.0.0/24", b.addr, "eth0")
+	s := udp(t, a.ns, netip.AddrPortFrom(a.tunlAddr(), 0))
+	control(t, s, func(fd int) error { return unix.BindToDevice(fd, "tunl0") }) // as if it were routed so
+	_, err := s.WriteToUDPAddrPort([]byte("late"), netip.AddrPortFrom(adr("10.68.0.1"), 7))
+	must(t, err)
+	waitFor(t, "the packet", func() (came bool) {
+		wire.read(t, func(_ bool, ip []byte) {
+			came = came || ip[9] == unix.IPPROTO_IPIP && bytes.HasSuffix(ip, []byte("late"))
+		})
+		return came
+	})
+}
+
 // What cannot be sent is counted by its reason, and nothing of it is on the wire.
 func TestUnsendable(t *testing.T) {
 	a, b := twoMembers(t, EBPFIPIP, EBPFIPIP)
@@ -211,11 +229,7 @@ func TestUnsendable(t *testing.T) {
 	d.VTEPs[vtepKey(9)] = &dataplane.VTEP{Underlay: lost}
 	a.d.Update(d)
 	a.sync()
-	via := func(dst string, gw netip.Addr) {
-		must(t, a.h.RouteAdd(&vnl.Route{
-			Dst: netlink.IPNet(pfx(dst)), Gw: netlink.IP(gw), Flags: unix.RTNH_F_ONLINK, LinkIndex: a.get("tunl0").Attrs().Index,
-		}))
-	}
+	via := func(dst string, gw netip.Addr) { a.via(dst, gw, "tunl0") }
 	via("10.66.8.0/24", adr("10.0.0.99")) // no node
 	via("10.66.9.0/24", lost)
 	out := func() bpf.Stats {
