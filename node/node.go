@@ -200,6 +200,7 @@ func (r *runtime) run(ctx context.Context) error {
 	g.Go(func() error { return r.watchMTU(ctx) })
 	g.Go(func() error { return r.start(ctx) })
 	g.Go(func() error { return r.watchLeaks(ctx) })
+	g.Go(func() error { return trimMemory(ctx) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
