@@ -241,7 +241,7 @@ func clean(l *labtest.Lab, s *script.State, nodes []string) error {
 		for _, check := range []struct{ what, command string }{
 			{"links", "ls /sys/class/net | grep ^cali"},
 			{"routes", "cat /proc/net/route /proc/net/ipv6_route | grep -w 'cali[0-9a-f]*'"},
-			{"records", "find /var/lib/calico/cni -type f"},
+			{"records", "find /var/lib/calico/cni -type f ! -name .boot"},
 		} {
 			out, _ := l.Command(s.Context(), "exec", node, "--", "sh", "-c", check.command).CombinedOutput()
 			if len(out) > 0 {
