@@ -56,6 +56,7 @@ func (a *Agent) watchLinks(ctx context.Context, ns int) error {
 		m.Close()
 		return err
 	}
+	a.Resync(DriverForwarding, DriverTunnels, DriverRoutes) // nothing, unless they were read before there was a monitor
 	swarm := swarm{flush: func() { a.Resync() }}
 	defer swarm.stop()
 	return m.Run(ctx, func(e netlink.Event) {
@@ -98,6 +99,7 @@ func (l *links) saw(e netlink.Event) bool {
 			l.a.cfg.Log.Warn("changes in the kernel went by unseen", "error", err)
 		}
 		l.distrust()
+		l.forwarding()
 		return true
 	case e.Kind == netlink.KindLink:
 		return l.link(e)
@@ -111,12 +113,17 @@ func (l *links) saw(e netlink.Event) bool {
 	case e.Kind == netlink.KindNeigh:
 		return l.tunnels.Saw(e.Neigh, l.known[e.Link].name, e.Deleted)
 	case e.Kind == netlink.KindForwarding:
-		if f, ok := driver[*forwarding](l.a); ok {
-			f.Resync()
-		}
+		l.forwarding()
 		return true
 	}
 	return false
+}
+
+// forwarding has the sysctls looked at.
+func (l *links) forwarding() {
+	if f, ok := driver[*forwarding](l.a); ok {
+		f.Resync()
+	}
 }
 
 // distrust has routes and tunnels read back.
@@ -156,17 +163,18 @@ func (l *links) link(e netlink.Event) bool {
 
 func (l *links) addr(e netlink.Event) bool {
 	name := l.known[e.Link].name
+	bare := e.Deleted && e.IPv4 // with a link's last address of IPv4 its routes go, without a word
+	if bare {
+		l.routes.Resync()
+	}
 	switch {
 	case slices.Contains(tunnelNames, name):
 		l.tunnels.Resync()
-		if e.Deleted { // with a link's last address of IPv4 its routes go, without a word
-			l.routes.Resync()
-		}
 		return true
 	case e.Global && !l.routes.Owns(name):
 		l.global(e.Link)
 		l.distrust()
 		return true
 	}
-	return false
+	return bare
 }

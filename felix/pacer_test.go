@@ -2,6 +2,7 @@ package felix
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,38 +45,37 @@ func TestSwarmIsFlushedWhenQuietAndAtLastAlthoughItIsNot(t *testing.T) {
 // is forgotten after a while.
 func TestPacer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		answers, calmed := 0, 0
-		p := &pacer{answer: func() { mu.Lock(); answers++; mu.Unlock() }, quiet: func() { mu.Lock(); calmed++; mu.Unlock() }}
+		var answers, calmed atomic.Int32
+		p := &pacer{answer: func() { answers.Add(1) }, quiet: func() { calmed.Add(1) }}
 		defer p.stop()
 		if p.change() {
 			t.Error("one change is no habit")
 		}
 		synctest.Wait()
-		if answers != 1 {
-			t.Fatalf("%d answers to the first change, want one at once", answers)
+		if answers.Load() != 1 {
+			t.Fatalf("%d answers to the first change, want one at once", answers.Load())
 		}
 		time.Sleep(2 * calm)
-		if calmed != 0 {
+		if calmed.Load() != 0 {
 			t.Error("calm was told of one change")
 		}
-		answers = 0
+		answers.Store(0)
 		keeps := false
 		for range 6000 { // a minute
 			keeps = p.change()
 			time.Sleep(10 * time.Millisecond)
 		}
-		if answers < 20 || answers > 45 || !keeps {
-			t.Errorf("%d answers in a minute of changes, want one every %v in the end; habit %v", answers, longPause, keeps)
+		if n := answers.Load(); n < 20 || n > 45 || !keeps {
+			t.Errorf("%d answers in a minute of changes, want one every %v in the end; habit %v", n, longPause, keeps)
 		}
 		time.Sleep(2 * calm)
-		if calmed != 1 {
-			t.Errorf("calm was told %d times, want once", calmed)
+		if calmed.Load() != 1 {
+			t.Errorf("calm was told %d times, want once", calmed.Load())
 		}
-		answers = 0
+		answers.Store(0)
 		p.change()
 		synctest.Wait()
-		if answers != 1 {
+		if answers.Load() != 1 {
 			t.Error("after a calm time the first change is not answered at once")
 		}
 	})

@@ -42,6 +42,7 @@ func (a *Agent) watchTables(ctx context.Context, ns int) error {
 	if err != nil {
 		return err
 	}
+	a.Resync(DriverRules) // nothing, unless it was read before there was a monitor
 	pace := &pacer{
 		answer: func() { a.Resync(DriverRules) },
 		quiet:  func() { a.note("table", "") },

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ type world struct {
 	rules   *nft.Driver
 	routes  *route.Driver
 	tunnels *tunnel.Driver
+	begin   func(func(context.Context) error) // a part of the agent
+	stop    func()                            // the agent
 }
 
 // sh runs a script in the namespace and returns what it prints.
@@ -86,8 +89,31 @@ func newWorldOf(t *testing.T, wants func() *dataplane.Delta) *world {
 	return w
 }
 
-// start runs an agent until the test ends.
-func (w *world) start(t *testing.T) (stop func()) {
+// start runs an agent that watches, until stop or the test's end.
+func (w *world) start(t *testing.T) {
+	w.assemble(t)
+	w.watch()
+	w.run()
+}
+
+func (w *world) watch() {
+	agent := w.agent
+	w.begin(func(ctx context.Context) error { return agent.Watch(ctx, w.ns) })
+	w.until("it watches", func() bool {
+		agent.mu.Lock()
+		defer agent.mu.Unlock()
+		return agent.pending.resync[DriverRules] && agent.pending.resync[DriverRoutes]
+	})
+}
+
+func (w *world) run() {
+	w.begin(w.agent.Run)
+	w.agent.Update(store.Update{Revision: 1, InSync: true})
+	w.until("the first sync", func() bool { s, _ := w.agent.Status(); return s.Revision == 1 && len(s.Problems) == 0 })
+}
+
+// assemble makes an agent of new drivers.
+func (w *world) assemble(t *testing.T) {
 	h, err := netlink.Open(w.ns)
 	if err != nil {
 		t.Fatal(err)
@@ -105,28 +131,21 @@ func (w *world) start(t *testing.T) (stop func()) {
 		d.Update(w.wants())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 2)
-	go func() { done <- w.agent.Run(ctx) }()
-	go func() { done <- w.agent.Watch(ctx, w.ns) }()
-	w.agent.Update(store.Update{Revision: 1, InSync: true})
-	w.until("the first sync", func() bool { s, _ := w.agent.Status(); return s.Revision == 1 && len(s.Problems) == 0 })
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		for range 2 {
-			if err := <-done; !errors.Is(err, context.Canceled) {
+	var parts sync.WaitGroup
+	w.begin = func(f func(context.Context) error) {
+		parts.Go(func() {
+			if err := f(ctx); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
-		}
+		})
+	}
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		parts.Wait()
 		closeDrivers()
 		h.Close()
-	}
-	t.Cleanup(stop)
-	return stop
+	})
+	t.Cleanup(w.stop)
 }
 
 // until waits for a condition.
@@ -190,6 +209,7 @@ func TestDriftIsMended(t *testing.T) {
 		"the tunnel has no address":          "ip addr del 10.65.0.64/32 dev vxlan.calico",
 		"the tunnel has one address more":    "ip addr add 10.65.0.65/32 dev vxlan.calico",
 		"a pod's device goes down and up":    "ip link set cali1 down; ip link set cali1 up",
+		"a pod's device has an address":      "ip addr add 192.0.2.9/32 dev cali1; ip addr del 192.0.2.9/32 dev cali1",
 		"a pod's device is replaced":         "ip link del cali1; ip link add cali1 type veth peer name pod1; ip link set pod1 up; ip link set cali1 up",
 		"forwarding is off":                  "echo 0 > /proc/sys/net/ipv4/ip_forward",
 		"forwarding of IPv6 is off":          "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
@@ -215,16 +235,24 @@ func TestDriftIsMended(t *testing.T) {
 	}
 }
 
+// A link that leaves a bridge is told of as deleted from it. It is there all the same, and what goes
+// by it is followed further.
+func TestUnderlayThatWasInABridge(t *testing.T) {
+	w := newWorld(t)
+	sh(t, w.ns, "ip link add br0 type bridge; ip link set eth0 master br0; ip link set eth0 nomaster; ip link del br0")
+	time.Sleep(3 * settle) // what came of that is done with: what follows is noticed for itself
+	sh(t, w.ns, "ip link set eth0 mtu 1400")
+	w.until("the tunnel's MTU follows", func() bool {
+		return strings.Contains(sh(t, w.ns, "ip link show dev vxlan.calico"), "mtu 1350")
+	})
+}
+
 // An agent that starts where all is as it must be writes nothing.
 func TestRestartWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	want := w.kernel()
-	w.agent.Resync(DriverForwarding, DriverRules, DriverTunnels, DriverRoutes)
-	first := w.rules
+	w.stop()
 	w.start(t)
-	if w.rules == first {
-		t.Fatal("no new driver: this test shows nothing")
-	}
 	c := w.counts()
 	if c.rules.Transactions != 0 || c.routes.Writes != 0 || c.tunnels.Writes != 0 {
 		t.Errorf("a restarted agent wrote: %+v", c)
@@ -235,6 +263,40 @@ func TestRestartWritesNothing(t *testing.T) {
 	if got := w.kernel(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// What others change after the first sync and before the agent watches is mended when it does.
+func TestWatchThatBeginsLate(t *testing.T) {
+	w := newWorld(t)
+	want := w.kernel()
+	w.stop()
+	w.assemble(t)
+	w.run()
+	sh(t, w.ns, `echo 0 > /proc/sys/net/ipv4/ip_forward; ip route del 10.66.0.0/26; bridge fdb del 66:11:22:33:44:66 dev vxlan.calico; nft insert rule ip calico cali-FORWARD accept`)
+	agent := w.agent
+	w.begin(func(ctx context.Context) error { return agent.Watch(ctx, w.ns) })
+	w.until("what it was", func() bool { return w.kernel() == want })
+}
+
+// Where changes went by untold, all that rtnetlink tells of is looked at.
+func TestLostChangesAreMended(t *testing.T) {
+	w := newWorld(t)
+	want := w.kernel()
+	w.stop()
+	w.assemble(t)
+	w.run()
+	h, err := netlink.Open(w.ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	sh(t, w.ns, "echo 0 > /proc/sys/net/ipv4/ip_forward; ip route del 10.66.0.0/26; bridge fdb del 66:11:22:33:44:66 dev vxlan.calico")
+	l := &links{a: w.agent, h: h, routes: w.routes, tunnels: w.tunnels}
+	if !l.saw(netlink.Event{Lost: true}) {
+		t.Error("nothing to do")
+	}
+	w.agent.Resync()
+	w.until("what it was", func() bool { return w.kernel() == want })
 }
 
 // A pod that comes and goes, and whatever others do with what is theirs, has nothing read

@@ -31,7 +31,8 @@ func eventOf(m mnl.Message) (Event, bool) {
 const sizeofNfgenmsg = 4
 
 func linkEvent(m mnl.Message) (Event, bool) {
-	if len(m.Data) < unix.SizeofIfInfomsg {
+	// Of a family are messages about a bridge's ports: a link that is no longer one is not deleted.
+	if len(m.Data) < unix.SizeofIfInfomsg || m.Data[0] != unix.AF_UNSPEC {
 		return Event{}, false
 	}
 	e := Event{Kind: KindLink, Deleted: m.Header.Type == unix.RTM_DELLINK}
@@ -56,7 +57,7 @@ func addrEvent(m mnl.Message) (Event, bool) {
 	}
 	return Event{
 		Kind: KindAddr, Deleted: m.Header.Type == unix.RTM_DELADDR, Global: m.Data[3] < unix.RT_SCOPE_LINK,
-		Link: int(binary.NativeEndian.Uint32(m.Data[4:])),
+		IPv4: m.Data[0] == unix.AF_INET, Link: int(binary.NativeEndian.Uint32(m.Data[4:])),
 	}, true
 }
 

@@ -50,6 +50,7 @@ type Event struct {
 	MTU      int        // of the link, where Kind is KindLink
 	MAC      string     // of the link, its bytes, where Kind is KindLink
 	Global   bool       // the address is of more than its link, where Kind is KindAddr
+	IPv4     bool       // the address is of IPv4, where Kind is KindAddr
 	Route    *vnl.Route // where Kind is KindRoute: what tells routes apart; multipath, encap and nexthop objects as one empty hop
 	Neigh    *vnl.Neigh // where Kind is KindNeigh
 	Protocol int        // of the route, where Kind is KindRoute
