@@ -13,6 +13,7 @@ import (
 	"github.com/calicogo/calico/cni/wire"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/ipam"
+	"github.com/calicogo/calico/netlink"
 	"github.com/calicogo/calico/store"
 )
 
@@ -163,7 +164,7 @@ func (s *Server) evict(ctx context.Context, id dataplane.AttachmentID, host data
 			return err
 		}
 	}
-	err := removeLink(s.host, string(host))
+	err := s.removeLink(string(host))
 	s.step("room made")
 	return err
 }
@@ -223,11 +224,13 @@ func (s *Server) detach(ctx context.Context, rec *Record) error {
 }
 
 // cutOff takes the pod's device away. The record says so first: where this is cut short,
-// the next start goes on with it.
+// the next start goes on with it. The agent is told last, whatever comes of the device: to
+// take the rules away costs the kernel a grace period, for which the device would wait.
 func (s *Server) cutOff(rec *Record) error {
 	if rec.State == Attached || rec.State == Adding {
 		rec.State = Releasing
-		if err := s.cfg.Records.Put(rec); err != nil { // a full disk, which deleting pods may cure
+		defer s.cfg.Records.Tell(rec.ID)
+		if err := s.cfg.Records.Note(rec); err != nil { // a full disk, which deleting pods may cure
 			s.cfg.Log.Warn("a DEL goes on without being written down", "error", err)
 		}
 		s.step("record says releasing")
@@ -254,7 +257,20 @@ func (s *Server) removeOwnLink(rec *Record) error {
 			return nil
 		}
 	}
-	return removeLink(s.host, string(rec.Interface))
+	return s.removeLink(string(rec.Interface))
+}
+
+// removeLink deletes a device, with those that other calls delete meanwhile; that there is
+// none is no error.
+func (s *Server) removeLink(name string) error {
+	l, err := s.host.LinkByName(name)
+	if err == nil {
+		err = s.deleter.Delete(l.Attrs().Index)
+	}
+	if err == nil || netlink.IsNoLink(err) {
+		return nil
+	}
+	return fmt.Errorf("delete device %s: %w", name, err)
 }
 
 // release gives the addresses back and deletes the endpoint, if it is still this

@@ -85,6 +85,7 @@ type Records struct {
 
 	mu   sync.Mutex // guards what follows, never while a file is written
 	all  map[dataplane.AttachmentID]*Record
+	told map[dataplane.AttachmentID]bool // whom the subscriber takes for attached
 	bad  []error
 	torn []string // files that a power failure tore, removed
 	feed func(dataplane.AttachmentID, *dataplane.Attachment)
@@ -96,7 +97,7 @@ type Records struct {
 // or of another network namespace than hostNS become Releasing. A file that cannot be read
 // is left in place and reported by [Records.Bad].
 func OpenRecords(dir string, hostNS int) (*Records, error) {
-	r := &Records{dir: dir, all: map[dataplane.AttachmentID]*Record{}, feed: func(dataplane.AttachmentID, *dataplane.Attachment) {}}
+	r := &Records{dir: dir, all: map[dataplane.AttachmentID]*Record{}, told: map[dataplane.AttachmentID]bool{}, feed: func(dataplane.AttachmentID, *dataplane.Attachment) {}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("CNI records: %w", err)
 	}
@@ -241,9 +242,11 @@ func (r *Records) Subscribe(f func(dataplane.AttachmentID, *dataplane.Attachment
 	defer r.mu.Unlock()
 	r.feed = f
 	for id, rec := range r.all {
-		if at := rec.Attachment(); at != nil {
+		at := rec.Attachment()
+		if at != nil {
 			f(id, at)
 		}
+		r.setTold(id, at != nil)
 	}
 }
 
@@ -286,6 +289,15 @@ func (r *Records) list(want func(*Record) bool) []*Record {
 
 // Put writes a record and tells the subscriber.
 func (r *Records) Put(rec *Record) error {
+	if err := r.Note(rec); err != nil {
+		return err
+	}
+	r.Tell(rec.ID)
+	return nil
+}
+
+// Note writes a record; [Records.Tell] tells the subscriber later.
+func (r *Records) Note(rec *Record) error {
 	rec.BootID, rec.NetNS = r.bootID, r.netns
 	defer r.files.lock(fileName(rec.ID))()
 	if err := r.write(rec); err != nil {
@@ -294,12 +306,31 @@ func (r *Records) Put(rec *Record) error {
 	c := *rec
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.all[rec.ID]
 	r.all[rec.ID] = &c
-	if at := c.Attachment(); at != nil || before != nil && before.State == Attached {
-		r.feed(rec.ID, at)
-	}
 	return nil
+}
+
+// Tell tells the subscriber of a record as it is, if there is news.
+func (r *Records) Tell(id dataplane.AttachmentID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var at *dataplane.Attachment
+	if rec := r.all[id]; rec != nil {
+		at = rec.Attachment()
+	}
+	if at != nil || r.told[id] {
+		r.feed(id, at)
+	}
+	r.setTold(id, at != nil)
+}
+
+// setTold notes whether the subscriber takes a record for attached.
+func (r *Records) setTold(id dataplane.AttachmentID, attached bool) {
+	if attached {
+		r.told[id] = true
+	} else {
+		delete(r.told, id)
+	}
 }
 
 // Restore writes the files that somebody removed, whose records this process still has.
@@ -353,12 +384,9 @@ func (r *Records) Remove(id dataplane.AttachmentID) error {
 		return fmt.Errorf("CNI record of %s: %w", id.ContainerID, err)
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	before := r.all[id]
 	delete(r.all, id)
-	if before != nil && before.State == Attached {
-		r.feed(id, nil)
-	}
+	r.mu.Unlock()
+	r.Tell(id)
 	return nil
 }
 

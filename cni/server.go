@@ -58,12 +58,13 @@ type Config struct {
 
 // Server answers the plugin. It takes DEL from the start and ADD once it is open.
 type Server struct {
-	cfg    Config
-	host   *netlink.Handle
-	open   atomic.Bool
-	pods   keyLocks
-	warned sync.Map          // names of ignored configuration that were logged
-	told   map[string]string // what replay logged last, by what it is about
+	cfg     Config
+	host    *netlink.Handle
+	deleter *netlink.Deleter // of the host's devices
+	open    atomic.Bool
+	pods    keyLocks
+	warned  sync.Map          // names of ignored configuration that were logged
+	told    map[string]string // what replay logged last, by what it is about
 
 	sweeping sync.Mutex
 	suspects map[string]bool // leaks that the last Sweep saw, guarded by sweeping
@@ -90,11 +91,16 @@ func NewServer(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	d, err := netlink.NewDeleter(cfg.HostNS)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
 	cfg.Records.Log(cfg.Log)
 	if cfg.Records.interrupted { // a commit of its last moments may still be on its way
 		cfg.Allocator.Suspect()
 	}
-	return &Server{cfg: cfg, host: h, told: map[string]string{}}, nil
+	return &Server{cfg: cfg, host: h, deleter: d, told: map[string]string{}}, nil
 }
 
 // Open lets ADDs in.
