@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -68,6 +69,7 @@ type follower struct {
 	cluster uint64                       // etcd's cluster ID
 	lost    bool                         // what came after rev is not known: list
 	inSync  bool                         // the first snapshot is complete
+	words   words                        // while everything is read
 
 	troubled bool // Notify was told so
 	failures int  // since it last went well
@@ -141,7 +143,9 @@ func (f *follower) admit(cluster uint64, rev store.Revision) error {
 // page by page; later ones as one Update, for the view is in use.
 func (f *follower) list(ctx context.Context) error {
 	p := pager{store: f.store, what: "list", prefixes: f.prefixes}
-	present := map[store.Key]bool{}
+	f.words = words{}
+	defer func() { f.words = nil }()
+	absent := maps.Clone(f.seen) // as long as it is not found
 	var events []store.Event
 	for !p.done() {
 		page, err := p.next(ctx)
@@ -155,7 +159,7 @@ func (f *follower) list(ctx context.Context) error {
 		for _, kv := range page {
 			c := f.codecAt(string(kv.Key))
 			if k, err := c.key(string(kv.Key)); err == nil {
-				present[k] = true
+				delete(absent, k)
 			}
 			events = f.value(events, c, kv)
 		}
@@ -164,11 +168,9 @@ func (f *follower) list(ctx context.Context) error {
 			events = nil
 		}
 	}
-	for k := range f.seen {
-		if !present[k] {
-			events = append(events, store.Event{Key: k})
-			delete(f.seen, k)
-		}
+	for k := range absent {
+		events = append(events, store.Event{Key: k})
+		delete(f.seen, k)
 	}
 	f.lost = false
 	f.say(events, p.rev)
@@ -204,12 +206,17 @@ func (f *follower) value(events []store.Event, c *codec, kv *keyValue) []store.E
 	if f.seen[k] == kv.ModRevision {
 		return events
 	}
-	f.seen[k] = kv.ModRevision
 	o, err := c.read(k, path, kv.Value, kv.ModRevision)
 	if err != nil {
+		f.seen[k] = kv.ModRevision
 		f.store.Bad(path, err)
 		return events
 	}
+	f.words.share(o)
+	if own := (store.Key{Kind: k.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}); own == k {
+		k = own // whose memory the object needs anyhow; path's can go
+	}
+	f.seen[k] = kv.ModRevision
 	return append(events, store.Event{Key: k, Object: o})
 }
 
