@@ -42,7 +42,7 @@ func (ch *Chain) setRefs() (out []string) {
 	for _, r := range ch.Rules {
 		for _, m := range r.Match {
 			if ref, ok := m.Value.(SetRef); ok {
-				out = append(out, string(ref))
+				out = append(out, ref.Name)
 			}
 		}
 	}

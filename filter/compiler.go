@@ -106,8 +106,10 @@ func (c *Compiler) everything() (*Changes, error) {
 	next := ctx.compile(c.state)
 	ch := c.program.Diff(next)
 	for name, sc := range of.Sets { // which both programs have by now
-		if _, ok := ch.Sets[name]; !ok {
+		if now := ch.Sets[name]; now == nil {
 			ch.Sets[name] = sc
+		} else if now.Gone {
+			now.Remove = before(c.program.Sets[name], sc)
 		}
 	}
 	c.ctx, c.program, c.compiled = ctx, next, maps.Clone(c.state.Endpoints)
@@ -317,11 +319,25 @@ func (c *Compiler) programSets(ch *Changes) {
 			}
 		case c.refs[name] <= 0:
 			if have {
-				ch.Sets[name] = &SetChange{Kind: src.kind, Sense: src.sense, Gone: true}
+				was := before(c.program.Sets[name], ch.Sets[name])
+				ch.Sets[name] = &SetChange{Kind: src.kind, Sense: src.sense, Gone: true, Remove: was}
 			}
 			c.forget(name, src)
 		}
 	}
+}
+
+// before returns what was in a set before it was changed; nil: it was not.
+func before(now *Set, sc *SetChange) []Element {
+	if sc == nil {
+		return missing(now.Elements, nil)
+	}
+	was := slices.Clone(sc.Remove)
+	added := make(map[Element]struct{}, len(sc.Add))
+	for _, e := range sc.Add {
+		added[e] = struct{}{}
+	}
+	return append(was, missing(now.Elements, added)...)
 }
 
 func (c *Compiler) forget(name string, src setSource) {

@@ -177,7 +177,7 @@ func (c *context) note(name string, src setSource) SetRef {
 		c.sets[name] = src
 		c.noted = append(c.noted, name)
 	}
-	return SetRef(name)
+	return SetRef{name, src.kind}
 }
 
 // fixed returns the sets and maps that base chains refer to and endpoints fill.

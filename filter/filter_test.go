@@ -119,6 +119,9 @@ func checkDisjoint(t *testing.T, p *filter.Program, ch *filter.Changes) {
 		if sc.New == (p.Sets[name] != nil) {
 			t.Fatalf("set %s: New is %v", name, sc.New)
 		}
+		if sc.Gone && (len(sc.Remove) != len(have) || len(sc.Add) > 0) {
+			t.Fatalf("set %s goes: %d elements are removed and %d added, want the %d that were in it removed", name, len(sc.Remove), len(sc.Add), len(have))
+		}
 	}
 	for name, chain := range ch.Chains {
 		if chain == nil && p.Chains[name] == nil {

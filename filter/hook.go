@@ -141,12 +141,12 @@ func prefixOf(a netip.Addr) Prefix { return Prefix{netip.PrefixFrom(a, a.BitLen(
 // source lets pass what comes from an address of the pod behind its interface. No other
 // pod's interface is in the set, so one that is unknown gets nothing through.
 func (c *context) source() []Rule {
-	rules := []Rule{{Match: []Match{{Field: InIfaceSrc, Value: SetRef(setSources)}}, Verdict: Return}}
+	rules := []Rule{{Match: []Match{{Field: InIfaceSrc, Value: SetRef{setSources, IfaceAddrs}}}, Verdict: Return}}
 	if c.set.AllowSpoofing {
-		rules = append(rules, Rule{Match: []Match{{Field: InIfaceSrc, Value: SetRef(setFurther)}}, Verdict: Return})
+		rules = append(rules, Rule{Match: []Match{{Field: InIfaceSrc, Value: SetRef{setFurther, IfaceNets}}}, Verdict: Return})
 	}
 	if c.family == dataplane.IPv6 {
-		known := Match{Field: InIface, Value: SetRef(setIfaces)}
+		known := Match{Field: InIface, Value: SetRef{setIfaces, Ifaces}}
 		local := Match{Field: SrcAddr, Value: c.constant(Nets, []Element{
 			{Prefix: netip.MustParsePrefix("::/128")}, {Prefix: netip.MustParsePrefix("fe80::/10")},
 		})}
@@ -167,7 +167,7 @@ func discovery(v Verdict, also ...Match) []Rule {
 
 // unknownOut denies what goes to a pod's interface that is not known.
 func (c *context) unknownOut() []Rule {
-	unknown := Match{Field: OutIface, Not: true, Value: SetRef(setIfaces)}
+	unknown := Match{Field: OutIface, Not: true, Value: SetRef{setIfaces, Ifaces}}
 	return c.each(OutIface, Rule{Match: []Match{unknown}, Verdict: c.deny()})
 }
 

@@ -51,8 +51,11 @@ type (
 	Bits struct{ Mask, Value uint32 }
 	// Conns is a set of states, one bit each: 1 << dataplane.Conn.
 	Conns uint8
-	// SetRef is the name of a set of the program.
-	SetRef string
+	// SetRef names a set of the program, and says what kind it is of.
+	SetRef struct {
+		Name string
+		Kind SetKind
+	}
 )
 
 func (Prefix) isValue() {}

@@ -114,8 +114,8 @@ type Changes struct {
 type SetChange struct {
 	Kind        SetKind
 	Sense       Sense
-	New, Gone   bool // at most one of them
-	Add, Remove []Element
+	New, Gone   bool      // at most one of them
+	Add, Remove []Element // of a set that goes: all that was in it
 }
 
 // MapChange changes a map.
@@ -215,7 +215,7 @@ func (p *Program) diffSets(q *Program, c *Changes) {
 	}
 	for name, s := range p.Sets {
 		if q.Sets[name] == nil {
-			c.Sets[name] = &SetChange{Kind: s.Kind, Sense: s.Sense, Gone: true}
+			c.Sets[name] = &SetChange{Kind: s.Kind, Sense: s.Sense, Gone: true, Remove: missing(s.Elements, nil)}
 		}
 	}
 }

@@ -11,8 +11,8 @@ package filter
 //
 //  1. new sets, filled, to which nothing refers yet; and of the sets there are, whatever
 //     only closes: elements out of sets that open, and into sets that close;
-//  2. the chains and maps, the sets without a sense, and the sets that go;
-//  3. whatever only opens.
+//  2. the chains and maps, and the sets without a sense;
+//  3. whatever only opens, and the sets that go, to which nothing refers any more.
 //
 // In step 1 a packet meets the old rules and at most fewer ways to pass than they give it; in
 // step 3 the same is true of the new rules; and in step 2 of the one or the other, for the
@@ -30,7 +30,9 @@ func (c *Changes) Steps() []*Changes {
 		switch {
 		case sc.New:
 			closing.Sets[name] = sc
-		case sc.Gone || sc.Sense == Neutral || len(sc.Add)+len(sc.Remove) == 0:
+		case sc.Gone:
+			opening.Sets[name] = sc
+		case sc.Sense == Neutral || len(sc.Add)+len(sc.Remove) == 0:
 			rules.Sets[name] = sc
 		default:
 			grow, shrink := sc.halves()

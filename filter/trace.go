@@ -178,7 +178,7 @@ func (r *run) holds(m Match) (holds, has bool) {
 	case Conns:
 		return v&(1<<p.Conn) != 0, true
 	case SetRef:
-		return r.inSet(r.pr.Sets[string(v)], m.Field)
+		return r.inSet(r.pr.Sets[v.Name], m.Field)
 	}
 	return p.In == "", true // SrcLocal
 }

@@ -94,6 +94,13 @@ func (b *batch) mend() {
 		b.conn.AddChain(c)
 	}
 	b.take()
+	for _, name := range sorted(b.drift.wipe) { // of sets that are shared: the others' went with their changes
+		b.elements("remove from", "set", name, unix.NFT_MSG_DELSETELEM, func(l *elementList) {
+			for i := range b.drift.wipe[name] {
+				l.kernel(&b.drift.wipe[name][i])
+			}
+		})
+	}
 	for _, o := range b.drift.others {
 		b.labels = append(b.labels, label{verb: "delete", kind: o.kind, name: o.name})
 		b.msgs = append(b.msgs, o.message(b.enc.afFamily()))
@@ -121,11 +128,13 @@ func (b *batch) clearTable() {
 	b.conn.DelTable(b.table)
 	b.note("add", "table", tableName)
 	b.conn.AddTable(b.table)
+	b.newShares()
 }
 
 // apply adds what makes the changes, in the order in which one thing needs another.
 func (b *batch) apply(ch *filter.Changes) {
-	for _, name := range sorted(ch.Sets) {
+	sets := sorted(ch.Sets)
+	for _, name := range sets {
 		b.newSet(name, ch.Sets[name])
 	}
 	for _, name := range sorted(ch.Maps) {
@@ -135,13 +144,14 @@ func (b *batch) apply(ch *filter.Changes) {
 	for _, name := range chains {
 		b.newChain(name, ch.Chains[name])
 	}
-	for _, name := range sorted(ch.Sets) {
+	for _, name := range sets {
 		b.changeSet(name, ch.Sets[name])
 	}
 	for _, name := range sorted(ch.Maps) {
 		b.changeMap(name, ch.Maps[name])
 	}
 	b.take()
+	b.changeShared(sets, ch)
 	for _, name := range chains {
 		b.rules(name, ch.Chains[name])
 	}
@@ -157,7 +167,7 @@ func (b *batch) apply(ch *filter.Changes) {
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func (b *batch) newSet(name string, sc *filter.SetChange) {
-	if sc.New {
+	if sc.New && !isShared(sc.Kind) {
 		b.addSet("set", b.enc.set(name, sc.Kind))
 	}
 }
@@ -213,7 +223,7 @@ func hooknum(h filter.Hook) uint32 {
 }
 
 func (b *batch) changeSet(name string, sc *filter.SetChange) {
-	if sc.Gone {
+	if sc.Gone || isShared(sc.Kind) {
 		return
 	}
 	write := func(xs []filter.Element) func(*elementList) {
@@ -266,6 +276,10 @@ func (b *batch) change(kind, name string, remove, add func(*elementList)) {
 func (b *batch) elements(verb, kind, name string, message uint16, write func(*elementList)) {
 	l := newElementList(message, b.enc.afFamily(), name)
 	write(l)
+	b.add(verb, kind, name, l)
+}
+
+func (b *batch) add(verb, kind, name string, l *elementList) {
 	for _, m := range l.messages() {
 		b.note(verb, kind, name)
 		b.msgs = append(b.msgs, m)
@@ -307,7 +321,7 @@ func ruleMessage(family byte, chain string, x encoded) mdl.Message {
 
 func (b *batch) deleteSets(ch *filter.Changes) {
 	for _, name := range sorted(ch.Sets) {
-		if ch.Sets[name].Gone {
+		if sc := ch.Sets[name]; sc.Gone && !isShared(sc.Kind) {
 			b.note("delete", "set", name)
 			b.conn.DelSet(&nftables.Set{Name: name, Table: b.table})
 		}

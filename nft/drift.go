@@ -18,6 +18,7 @@ type drift struct {
 	changes *filter.Changes // what is missing, what is otherwise, and what no program has
 	wipe    map[string][]nftables.SetElement
 	empty   map[string]bool          // sets whose elements all go before theirs come
+	refill  map[share]*refill        // sets that are shared
 	flags   bool                     // the table's
 	base    map[string]bool          // base chains that are made anew
 	policy  map[string]*filter.Chain // base chains of which only the policy is otherwise
@@ -28,12 +29,12 @@ func newDrift() *drift {
 	return &drift{
 		changes: filter.NewProgram(0).Diff(filter.NewProgram(0)),
 		wipe:    map[string][]nftables.SetElement{}, empty: map[string]bool{}, base: map[string]bool{},
-		policy: map[string]*filter.Chain{},
+		refill: map[share]*refill{}, policy: map[string]*filter.Chain{},
 	}
 }
 
 func (d *drift) none() bool {
-	return d.whole == "" && d.changes.Empty() && !d.flags && len(d.policy)+len(d.others) == 0
+	return d.whole == "" && d.changes.Empty() && !d.flags && len(d.policy)+len(d.others)+len(d.refill)+len(d.wipe) == 0
 }
 
 // String says what differs, in short.
@@ -57,12 +58,22 @@ func (d *drift) String() string {
 	}
 	list("chain", sorted(d.changes.Chains))
 	list("policy of chain", sorted(d.policy))
-	list("set", sorted(d.changes.Sets))
+	list("set", append(sorted(d.changes.Sets), d.sharedNames()...))
 	list("map", sorted(d.changes.Maps))
 	for _, o := range d.others {
 		out = append(out, o.kind+" "+o.name)
 	}
 	return strings.Join(out, ", ")
+}
+
+// sharedNames are those of the shared sets that have elements of no set, or are filled anew.
+func (d *drift) sharedNames() (out []string) {
+	for _, s := range allShares() {
+		if d.refill[s] != nil || len(d.wipe[s.name()]) > 0 {
+			out = append(out, s.name())
+		}
+	}
+	return out
 }
 
 // readTries is how often a table is read again that changes meanwhile.
@@ -109,7 +120,7 @@ func (s *socket) compare(e *encoder, p *filter.Program) (*drift, error) {
 		return nil, err
 	}
 	c := comparison{s: s, e: e, d: d}
-	for _, f := range []func(*filter.Program, *image) error{c.sets, c.maps} {
+	for _, f := range []func(*filter.Program, *image) error{c.sets, c.shared, c.maps} {
 		if err := f(p, im); err != nil {
 			return nil, err
 		}
@@ -229,6 +240,9 @@ func (c *comparison) usable(want *nftables.Set, have *setImage) bool {
 
 func (c *comparison) sets(p *filter.Program, im *image) error {
 	for name, set := range p.Sets {
+		if isShared(set.Kind) {
+			continue
+		}
 		sc := &filter.SetChange{Kind: set.Kind, Sense: set.Sense}
 		have := im.sets[name]
 		if c.usable(c.e.set(name, set.Kind), have) {
@@ -332,8 +346,17 @@ func (c *comparison) vmap(name string, m *filter.Map, im *setImage, mc *filter.M
 
 // extra notes the sets that no program has.
 func (c *comparison) extra(p *filter.Program, im *image) {
+	ours := map[string]bool{}
+	for _, s := range allShares() {
+		ours[s.name()] = true
+	}
 	for name := range im.sets {
-		if p.Sets[name] == nil && p.Maps[name] == nil {
+		set := p.Sets[name]
+		switch {
+		case ours[name] || p.Maps[name] != nil || set != nil && !isShared(set.Kind):
+		case set != nil: // of an older version, which had one of its own for it
+			c.d.others = append(c.d.others, other{"set", unix.NFT_MSG_DELSET, name, nil})
+		default:
 			c.d.changes.Sets[name] = &filter.SetChange{Gone: true}
 		}
 	}

@@ -197,6 +197,13 @@ func (d *Driver) mend(t *table, drift *drift) error {
 			return err
 		}
 	}
+	if len(drift.refill) > 0 {
+		b := newBatch(t.enc)
+		b.refill(t.compiler.Program(), drift.refill)
+		if err := d.transact(b); err != nil {
+			return err
+		}
+	}
 	steps := drift.changes.Steps()
 	if len(steps) == 0 {
 		steps = append(steps, drift.changes)

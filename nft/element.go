@@ -2,6 +2,7 @@ package nft
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -24,8 +25,8 @@ type rawElement struct {
 	chain    string
 }
 
-// maxKey is the longest key of a set of ours: a device's name and an IPv6 address.
-const maxKey = ifNameLen + 16
+// maxKey is the longest key of a set of ours: a number, an IPv6 address, protocol and port.
+const maxKey = len(setNumber{}) + 16 + 8
 
 // Attributes of elements that ours never have, and which change what a lookup finds
 // (linux/netfilter/nf_tables.h).
@@ -43,28 +44,42 @@ func (e *oddSet) Error() string { return e.why }
 // there are some that cannot be told apart or taken out one by one; then the list is empty.
 func (s *socket) listElements(family byte, name string, im *setImage, buf []rawElement) ([]rawElement, error) {
 	buf = buf[:0]
-	var odd error
 	plain := im.flags&unix.NFT_SET_INTERVAL != 0 && im.flags&nftables.NFT_SET_CONCAT == 0
-	attrs := []mdl.Attribute{tableAttr(), {Type: unix.NFTA_SET_ELEM_LIST_SET, Data: []byte(name + "\x00")}}
-	err := s.get(unix.NFT_MSG_GETSETELEM, family, mdl.Dump, attrs, func(b []byte) {
-		for _, x := range attributes(attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
-			e, err := element(x, plain)
-			if err != nil {
-				odd = err
-				return
-			}
-			buf = append(buf, e)
-		}
-	})
-	if odd != nil {
+	err := s.eachElement(family, name, plain, func(e *rawElement) { buf = append(buf, *e) })
+	var odd *oddSet
+	if errors.As(err, &odd) {
 		return buf[:0], odd
 	}
 	if plain {
-		if buf, odd = pairs(buf); odd != nil {
-			return buf, odd
+		var err error
+		if buf, err = pairs(buf); err != nil {
+			return buf, err
 		}
 	}
 	return buf, err
+}
+
+// eachElement calls f with each element of a set; of one of plain intervals these are starts,
+// and ends alone. What f is given is its own until it returns. The error is an *oddSet if
+// there is one that cannot be read.
+func (s *socket) eachElement(family byte, name string, plain bool, f func(*rawElement)) error {
+	var odd error
+	attrs := []mdl.Attribute{tableAttr(), {Type: unix.NFTA_SET_ELEM_LIST_SET, Data: []byte(name + "\x00")}}
+	var e rawElement
+	err := s.get(unix.NFT_MSG_GETSETELEM, family, mdl.Dump, attrs, func(b []byte) {
+		for _, x := range attributes(attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+			if odd != nil {
+				return
+			}
+			if e, odd = element(x, plain); odd == nil {
+				f(&e)
+			}
+		}
+	})
+	if odd != nil {
+		return odd
+	}
+	return err
 }
 
 // element reads one element; of a set of plain intervals a start, or an end alone.
@@ -175,21 +190,17 @@ func (e *rawElement) iface() (string, bool) {
 	return name, e.keyLen == ifNameLen && e.endLen == 0 && bytes.Count(e.key[len(name):ifNameLen], []byte{0}) == ifNameLen-len(name)
 }
 
-// element returns e as an element of the program's set; false: no program has such a one.
+// element returns e as an element of the program's set, which shares none; false: no program
+// has such a one.
 func (e *rawElement) element(k filter.SetKind, f dataplane.Family) (filter.Element, bool) {
 	n := f.Bits() / 8
 	key, end := e.key[:e.keyLen], e.end[:e.endLen]
 	switch k {
-	case filter.Addrs:
-		a, _ := netip.AddrFromSlice(key)
-		return filter.Element{Prefix: netip.PrefixFrom(a, 8*n)}, len(key) == n && len(end) == 0
 	case filter.Nets:
 		p, ok := prefixOf(key, end, n)
 		return filter.Element{Prefix: p}, ok
 	case filter.PortRanges:
 		return portsOf(key, end)
-	case filter.Triples:
-		return tripleOf(key, end, n)
 	case filter.Ifaces:
 		name, ok := e.iface()
 		return filter.Element{Iface: name}, ok
@@ -240,11 +251,18 @@ func portsOf(from, beyond []byte) (filter.Element, bool) {
 	return filter.Element{Ports: dataplane.PortRange{Min: uint16(from[0])<<8 | uint16(from[1]), Max: to - 1}}, true
 }
 
-func tripleOf(key, end []byte, n int) (filter.Element, bool) {
-	if len(key) != n+8 || len(end) != 0 {
+// memberOf reads what follows the number in the key of a set that is shared, with addresses of n bytes.
+func memberOf(k filter.SetKind, key []byte, n int) (filter.Element, bool) {
+	if len(key) < n {
 		return filter.Element{}, false
 	}
 	a, _ := netip.AddrFromSlice(key[:n])
+	if k == filter.Addrs {
+		return filter.Element{Prefix: netip.PrefixFrom(a, 8*n)}, len(key) == n
+	}
+	if len(key) != n+8 {
+		return filter.Element{}, false
+	}
 	port := uint16(key[n+4])<<8 | uint16(key[n+5])
 	return filter.Element{
 		Prefix: netip.PrefixFrom(a, 8*n), Protocol: dataplane.Protocol(key[n]),

@@ -141,8 +141,7 @@ func (e *encoder) match(m filter.Match) ([]expr.Any, error) {
 	}
 	switch v := m.Value.(type) {
 	case filter.SetRef:
-		x, err := e.key(m.Field)
-		return append(x, &expr.Lookup{SourceRegister: reg1, SetName: string(v), Invert: m.Not}), err
+		return e.lookup(m, v)
 	case filter.Prefix:
 		return e.prefix(m.Field, v.Prefix, cmp)
 	case filter.Number:
@@ -175,6 +174,18 @@ func (e *encoder) match(m filter.Match) ([]expr.Any, error) {
 	return nil, fmt.Errorf("no encoding of a match of field %d with %T", m.Field, m.Value)
 }
 
+// lookup looks the field up in a set; where sets share one of the kernel's, after the number.
+func (e *encoder) lookup(m filter.Match, set filter.SetRef) ([]expr.Any, error) {
+	if !isShared(set.Kind) {
+		x, err := e.key(m.Field)
+		return append(x, &expr.Lookup{SourceRegister: reg1, SetName: set.Name, Invert: m.Not}), err
+	}
+	n := numberOf(set.Name)
+	x, err := e.keyAt(m.Field, uint32(len(n)/4))
+	out := append([]expr.Any{&expr.Immediate{Register: reg1, Data: n[:]}}, x...)
+	return append(out, &expr.Lookup{SourceRegister: reg1, SetName: shareOf(set.Kind, n).name(), Invert: m.Not}), err
+}
+
 func compare(op expr.CmpOp, data ...byte) expr.Any {
 	return &expr.Cmp{Op: op, Register: reg1, Data: data}
 }
@@ -204,19 +215,24 @@ func conns(v filter.Conns) (bits uint32) {
 }
 
 // key loads the field's value as sets have it, from register 1 on.
-func (e *encoder) key(f filter.Field) ([]expr.Any, error) {
-	next := uint32(firstReg32 + e.family.Bits()/32) // the register after an address
+func (e *encoder) key(f filter.Field) ([]expr.Any, error) { return e.keyAt(f, 0) }
+
+// keyAt loads an address, or what begins with one, after so many times 4 bytes; else a
+// field from register 1 on.
+func (e *encoder) keyAt(f filter.Field, at uint32) ([]expr.Any, error) {
+	first := uint32(firstReg32) + at
+	next := first + uint32(e.family.Bits()/32) // the register after the address
 	switch f {
 	case filter.SrcAddr, filter.DstAddr:
-		return []expr.Any{e.loadAddr(f, reg1, e.family.Bits()/8)}, nil
+		return []expr.Any{e.loadAddr(f, first, e.family.Bits()/8)}, nil
 	case filter.SrcPort:
 		return []expr.Any{loadPort(0, reg1)}, nil
 	case filter.DstPort:
 		return []expr.Any{loadPort(2, reg1)}, nil
 	case filter.SrcTriple:
-		return []expr.Any{e.loadAddr(filter.SrcAddr, reg1, e.family.Bits()/8), loadProtocol(next), loadPort(0, next+1)}, nil
+		return []expr.Any{e.loadAddr(filter.SrcAddr, first, e.family.Bits()/8), loadProtocol(next), loadPort(0, next+1)}, nil
 	case filter.DstTriple:
-		return []expr.Any{e.loadAddr(filter.DstAddr, reg1, e.family.Bits()/8), loadProtocol(next), loadPort(2, next+1)}, nil
+		return []expr.Any{e.loadAddr(filter.DstAddr, first, e.family.Bits()/8), loadProtocol(next), loadPort(2, next+1)}, nil
 	case filter.InIface:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1}}, nil
 	case filter.OutIface:

@@ -109,12 +109,19 @@ func (l *elementList) jump(chain string) {
 	l.close(data)
 }
 
-// element adds one of the program's: an interval is two of the kernel's.
+// member adds an element of a set that shares the kernel's.
+func (l *elementList) member(k filter.SetKind, n setNumber, x *filter.Element) {
+	l.key = appendAddr(append(l.key[:0], n[:]...), x.Prefix.Addr())
+	if k == filter.Triples {
+		l.key = append(l.key, byte(x.Protocol), 0, 0, 0)
+		l.key = append(binary.BigEndian.AppendUint16(l.key, x.Ports.Min), 0, 0)
+	}
+	l.raw(l.key, nil, 0, "")
+}
+
+// element adds one of a set of its own: an interval is two of the kernel's.
 func (l *elementList) element(k filter.SetKind, x *filter.Element) {
 	switch k {
-	case filter.Addrs:
-		l.key = appendAddr(l.key[:0], x.Prefix.Addr())
-		l.raw(l.key, nil, 0, "")
 	case filter.Nets:
 		l.key, l.end = appendAddr(l.key[:0], x.Prefix.Addr()), appendAddr(l.end[:0], last(x.Prefix))
 		l.interval()
@@ -122,10 +129,6 @@ func (l *elementList) element(k filter.SetKind, x *filter.Element) {
 		l.key = binary.BigEndian.AppendUint16(l.key[:0], x.Ports.Min)
 		l.end = binary.BigEndian.AppendUint16(l.end[:0], x.Ports.Max)
 		l.interval()
-	case filter.Triples:
-		l.key = append(appendAddr(l.key[:0], x.Prefix.Addr()), byte(x.Protocol), 0, 0, 0)
-		l.key = append(binary.BigEndian.AppendUint16(l.key, x.Ports.Min), 0, 0)
-		l.raw(l.key, nil, 0, "")
 	case filter.Ifaces:
 		l.raw(ifName(x.Iface), nil, 0, "")
 	case filter.IfaceAddrs:

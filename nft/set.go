@@ -8,32 +8,39 @@ import (
 	"github.com/calicogo/calico/filter"
 )
 
-// set returns the kernel's set for one of the program. Those without intervals are hash
+// set returns the kernel's set for one of the program that shares none. Those without intervals are hash
 // tables in the kernel. They have no size: a table of a given size is allocated whole, and
 // refuses more; the others grow and shrink.
 func (e *encoder) set(name string, k filter.SetKind) *nftables.Set {
+	fields := e.fields(k)
+	s := &nftables.Set{Name: name, KeyType: fields[0]}
+	s.Interval = k == filter.Nets || k == filter.PortRanges || k == filter.IfaceNets
+	if k == filter.Ifaces {
+		s.KeyByteOrder = binaryutil.NativeEndian
+	}
+	if len(fields) > 1 {
+		s.KeyType, s.Concatenation = nftables.MustConcatSetType(fields...), true
+	}
+	return s
+}
+
+// fields are the types of the parts of a key.
+func (e *encoder) fields(k filter.SetKind) []nftables.SetDatatype {
 	addr := nftables.TypeIPAddr
 	if e.family == dataplane.IPv6 {
 		addr = nftables.TypeIP6Addr
 	}
-	s := &nftables.Set{Name: name}
 	switch k {
-	case filter.Addrs:
-		s.KeyType = addr
-	case filter.Nets:
-		s.KeyType, s.Interval = addr, true
+	case filter.Addrs, filter.Nets:
+		return []nftables.SetDatatype{addr}
 	case filter.PortRanges:
-		s.KeyType, s.Interval = nftables.TypeInetService, true
+		return []nftables.SetDatatype{nftables.TypeInetService}
 	case filter.Triples:
-		s.KeyType = nftables.MustConcatSetType(addr, nftables.TypeInetProto, nftables.TypeInetService)
-		s.Concatenation = true
-	case filter.Ifaces:
-		s.KeyType, s.KeyByteOrder = nftables.TypeIFName, binaryutil.NativeEndian
+		return []nftables.SetDatatype{addr, nftables.TypeInetProto, nftables.TypeInetService}
 	case filter.IfaceAddrs, filter.IfaceNets:
-		s.KeyType = nftables.MustConcatSetType(nftables.TypeIFName, addr)
-		s.Concatenation, s.Interval = true, k == filter.IfaceNets
+		return []nftables.SetDatatype{nftables.TypeIFName, addr}
 	}
-	return s
+	return []nftables.SetDatatype{nftables.TypeIFName}
 }
 
 // vmap returns the kernel's set for a map of the program.

@@ -56,6 +56,7 @@ func newRestless(t *testing.T, w *world) *restless {
 		s.Endpoints[Iface(i)] = restlessEndpoint(i)
 	}
 	s.Policies[restlessPolicy] = &dataplane.Policy{ID: restlessPolicy, Ingress: []dataplane.Rule{{Action: dataplane.Allow}}}
+	s.Sets[dataplane.SetAllPools] = netsOf("10.65.0.0/16", "fd00:65::/32") // which meddle has be of another type
 	r.d.Update(s.Delta())
 	w.must(r.d.Sync(context.Background()))
 	return r
@@ -159,7 +160,7 @@ func meddle(ns int, beyondRepair bool) error {
 		c.AddChain(&nftables.Chain{Name: "stray", Table: table})
 		if beyondRepair {
 			version := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "4", nftables.TableFamilyIPv6: "6"}[f]
-			if err := retype(c, table, "cali"+version+"aall-ipam-pools"); err != nil {
+			if err := retype(c, table, "cali"+version+"0all-ipam-pools"); err != nil {
 				return err
 			}
 		}
