@@ -16,6 +16,13 @@ import (
 type namespaces struct {
 	hostNS, podNS int
 	host, pod     *netlink.Handle
+	links         map[end]vnl.Link // that were looked up; a call's own devices stay what they are
+}
+
+// end is a device by side and name.
+type end struct {
+	side Side
+	name string
 }
 
 func openNamespaces(hostNS int, host *netlink.Handle, podNS int) (*namespaces, error) {
@@ -23,7 +30,7 @@ func openNamespaces(hostNS int, host *netlink.Handle, podNS int) (*namespaces, e
 	if err != nil {
 		return nil, fmt.Errorf("pod's network namespace: %w", err)
 	}
-	return &namespaces{hostNS, podNS, host, pod}, nil
+	return &namespaces{hostNS, podNS, host, pod, map[end]vnl.Link{}}, nil
 }
 
 // sameNamespace compares two namespaces by descriptor; a may be netlink.Current.
@@ -128,9 +135,13 @@ func (n *namespaces) make(o Object) error {
 // onLink calls f with a device by name. *netlink.Handle and vnl.Handle share methods.
 func onLink(n *namespaces, s Side, device string, f func(*netlink.Handle, vnl.Link) error) error {
 	_, h := n.side(s)
-	l, err := h.LinkByName(device)
-	if err != nil {
-		return err
+	l := n.links[end{s, device}]
+	if l == nil {
+		var err error
+		if l, err = h.LinkByName(device); err != nil {
+			return err
+		}
+		n.links[end{s, device}] = l
 	}
 	return f(h, l)
 }
@@ -144,16 +155,19 @@ func (n *namespaces) makeVeth(v Veth) error {
 	if err != nil {
 		return err
 	}
-	if l, err := n.pod.LinkByName(v.Pod); err == nil {
-		return fmt.Errorf("the pod has a device %s (%s) already", v.Pod, l.Type())
-	}
-	return n.host.LinkAdd(&vnl.Veth{
+	err = n.host.LinkAdd(&vnl.Veth{
 		LinkAttrs:        vnl.LinkAttrs{Name: v.Host, HardwareAddr: hostMAC, MTU: v.MTU},
 		PeerName:         v.Pod,
 		PeerHardwareAddr: podMAC,
 		PeerMTU:          uint32(v.MTU),
 		PeerNamespace:    vnl.NsFd(n.podNS),
 	})
+	if errors.Is(err, unix.EEXIST) { // there was none on the host a moment ago
+		if l, errPod := n.pod.LinkByName(v.Pod); errPod == nil {
+			return fmt.Errorf("the pod has a device %s (%s) already", v.Pod, l.Type())
+		}
+	}
+	return err
 }
 
 func (r Route) route(l vnl.Link) *vnl.Route {

@@ -1,11 +1,11 @@
 package netlink
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const sysctlRoot = "/proc/sys/"
@@ -34,21 +34,46 @@ type Sysctl struct {
 }
 
 func (s Sysctl) set() error {
-	path := sysctlRoot + s.Name
-	old, err := os.ReadFile(path)
-	if s.IfPresent && errors.Is(err, fs.ErrNotExist) {
+	err := writeSysctl(sysctlRoot+s.Name, s.Value)
+	if err == nil || s.IfPresent && errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	if err == nil && strings.TrimSpace(string(old)) == s.Value {
-		return nil
-	}
-	if err == nil {
-		err = os.WriteFile(path, []byte(s.Value), 0)
+	return fmt.Errorf("set sysctl %s to %s: %w", s.Name, s.Value, err)
+}
+
+// writeSysctl writes a value that is not there already, so that /proc may be read-only
+// where it is. By bare system calls: package os makes ten of these four, and a pod has
+// some ten settings.
+func writeSysctl(path, value string) error {
+	fd, err := openSysctl(path, unix.O_RDWR)
+	var readOnly error
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
+		readOnly = err
+		fd, err = openSysctl(path, unix.O_RDONLY)
 	}
 	if err != nil {
-		return fmt.Errorf("set sysctl %s to %s: %w", s.Name, s.Value, err)
+		return err
 	}
-	return nil
+	defer unix.Close(fd)
+	old := make([]byte, 128)
+	n, err := unix.Pread(fd, old, 0)
+	if err != nil || string(bytes.TrimSpace(old[:n])) == value {
+		return err
+	}
+	if readOnly != nil {
+		return readOnly
+	}
+	_, err = unix.Pwrite(fd, []byte(value), 0)
+	return err
+}
+
+func openSysctl(path string, mode int) (int, error) {
+	for {
+		fd, err := unix.Open(path, mode|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
 }
 
 // EnableForwarding makes the namespace of descriptor ns, or Current, a router for both
