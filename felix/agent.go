@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/calicogo/calico/api"
@@ -36,6 +37,7 @@ type Driver struct {
 type Agent struct {
 	cfg  Config
 	loop watch.Loop
+	busy atomic.Bool
 
 	// Owned by the loop's goroutine.
 	graph    *calc.Graph
@@ -83,6 +85,9 @@ func New(cfg Config) *Agent {
 // Run brings the kernel to what the inputs say until ctx ends. The kernel is left as it
 // is.
 func (a *Agent) Run(ctx context.Context) error { return a.loop.Run(ctx) }
+
+// Busy tells whether the agent is working on its inputs, or on the kernel, right now.
+func (a *Agent) Busy() bool { return a.busy.Load() }
 
 // Update takes in what a Source says; it is a sink of [store.Source].
 func (a *Agent) Update(u store.Update) {
@@ -140,6 +145,8 @@ func (a *Agent) distrust() {
 
 // step brings the kernel to what has come in so far.
 func (a *Agent) step(ctx context.Context) error {
+	a.busy.Store(true)
+	defer a.busy.Store(false)
 	in, seq := a.take()
 	a.put(in)
 	for _, d := range a.cfg.Drivers {

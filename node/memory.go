@@ -21,7 +21,9 @@ const (
 )
 
 // trimMemory gives memory back to the kernel whenever the node comes to rest after work.
-func trimMemory(ctx context.Context) error {
+// While the agent is busy it may hold much that it is about to drop, and be quiet for long:
+// the kernel takes its time for a large transaction.
+func trimMemory(ctx context.Context, busy func() bool) error {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(trimPeriod)
 	defer tick.Stop()
@@ -33,7 +35,7 @@ func trimMemory(ctx context.Context) error {
 		case <-tick.C:
 		}
 		metrics.Read(samples)
-		if t.due(samples[0].Value.Uint64(), samples[1].Value.Uint64()) {
+		if !busy() && t.due(samples[0].Value.Uint64(), samples[1].Value.Uint64()) {
 			debug.FreeOSMemory()
 		}
 	}

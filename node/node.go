@@ -200,7 +200,7 @@ func (r *runtime) run(ctx context.Context) error {
 	g.Go(func() error { return r.watchMTU(ctx) })
 	g.Go(func() error { return r.start(ctx) })
 	g.Go(func() error { return r.watchLeaks(ctx) })
-	g.Go(func() error { return trimMemory(ctx) })
+	g.Go(func() error { return trimMemory(ctx, r.agent.Busy) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
