@@ -185,10 +185,13 @@ func (w *Wiring) hostSide(v4, v6 bool) {
 		w.add(conf("ipv4", "forwarding", "1"), conf("ipv4", "proxy_arp", "1"),
 			Sysctl{InHost, "ipv4/neigh/" + string(w.Host) + "/proxy_delay", "0", false})
 	}
-	w.add(conf("ipv6", "accept_dad", "0"), conf("ipv6", "dad_transmits", "0"), conf("ipv6", "accept_ra", "0"))
-	if v6 {
-		w.add(conf("ipv6", "disable_ipv6", "0"), conf("ipv6", "forwarding", "1"))
+	if !v6 { // no link-local address either, nor what it sends: routes that packets of it leave
+		// have the kernel wait for a second RCU barrier when the device is deleted
+		w.add(conf("ipv6", "disable_ipv6", "1"))
+		return
 	}
+	w.add(conf("ipv6", "accept_dad", "0"), conf("ipv6", "dad_transmits", "0"), conf("ipv6", "accept_ra", "0"),
+		conf("ipv6", "disable_ipv6", "0"), conf("ipv6", "forwarding", "1"))
 }
 
 // destinations are the routes by the gateway: those of the configuration, and the default
