@@ -71,11 +71,11 @@ func (c *Compiler) Update(d *dataplane.Delta) {
 	c.state.Apply(&rest)
 }
 
-// Changes returns what leads from the program to the one of the present state. After an
-// error, which says which setting cannot be held, nothing has changed.
+// Changes returns what leads from the program to the one of the present state, which it then
+// is. After an error, which says which setting cannot be held, nothing has changed.
 func (c *Compiler) Changes() (*Changes, error) {
 	if c.all {
-		return c.everything()
+		return c.everything(true)
 	}
 	ch := newChanges()
 	c.ctx.tunnels = c.state.Tunnels
@@ -87,6 +87,16 @@ func (c *Compiler) Changes() (*Changes, error) {
 	return ch, nil
 }
 
+// Settle does as Changes for one who has no use for these: much is spared where all is new.
+func (c *Compiler) Settle() error {
+	if !c.all {
+		_, err := c.Changes()
+		return err
+	}
+	_, err := c.everything(false)
+	return err
+}
+
 // clean forgets what was noted. The maps are new ones: to clear one that was large once
 // takes as long ever after.
 func (c *Compiler) clean() {
@@ -95,8 +105,8 @@ func (c *Compiler) clean() {
 	c.moved = map[string]bool{}
 }
 
-// everything compiles anew.
-func (c *Compiler) everything() (*Changes, error) {
+// everything compiles anew, and compares with what was if that is told.
+func (c *Compiler) everything(tell bool) (*Changes, error) {
 	ctx, err := newContext(c.state, c.family, (*liveSets)(c))
 	if err != nil {
 		return nil, err
@@ -104,13 +114,10 @@ func (c *Compiler) everything() (*Changes, error) {
 	of := newChanges()
 	c.members(of)
 	next := ctx.compile(c.state)
-	ch := c.program.Diff(next)
-	for name, sc := range of.Sets { // which both programs have by now
-		if now := ch.Sets[name]; now == nil {
-			ch.Sets[name] = sc
-		} else if now.Gone {
-			now.Remove = before(c.program.Sets[name], sc)
-		}
+	var ch *Changes
+	if tell {
+		ch = c.program.Diff(next)
+		c.amend(ch, of)
 	}
 	c.ctx, c.program, c.compiled = ctx, next, maps.Clone(c.state.Endpoints)
 	c.recount()
@@ -118,11 +125,22 @@ func (c *Compiler) everything() (*Changes, error) {
 	return ch, nil
 }
 
+// amend adds to ch what members, which the program took in before it was compared, have changed.
+func (c *Compiler) amend(ch, of *Changes) {
+	for name, sc := range of.Sets {
+		if now := ch.Sets[name]; now == nil {
+			ch.Sets[name] = sc
+		} else if now.Gone {
+			now.Remove = before(c.program.Sets[name], sc)
+		}
+	}
+}
+
 // recount writes the books of the program anew.
 func (c *Compiler) recount() {
 	c.refs, c.moved = map[string]int{}, map[string]bool{}
 	for _, m := range c.sets {
-		m.sets, m.chains = nil, map[string]int{}
+		m.sets, m.chains = nil, users{}
 	}
 	for name, chain := range c.program.Chains {
 		c.count(name, chain, +1)
@@ -186,7 +204,7 @@ func (c *Compiler) count(name string, chain *Chain, n int) {
 		c.refs[set] += n
 		c.moved[set] = true
 		if id := c.ctx.sets[set].id; id != "" {
-			c.set(id).use(name, n)
+			c.set(id).chains.add(name, n)
 		}
 	}
 }
@@ -354,7 +372,7 @@ func (c *Compiler) forget(name string, src setSource) {
 func (c *Compiler) set(id dataplane.SetID) *members {
 	m := c.sets[id]
 	if m == nil {
-		m = newMembers()
+		m = &members{}
 		c.sets[id] = m
 	}
 	return m
@@ -371,17 +389,20 @@ func (c *Compiler) drop(id dataplane.SetID) {
 // the kinds of what is in a set are others than before, its rules must be made anew.
 func (c *Compiler) members(ch *Changes) {
 	for id, deltas := range c.pending {
-		m, out := c.set(id), newFlips()
+		m, out := c.set(id), &allFlips{}
 		was := m.kinds()
 		for _, sd := range deltas {
+			if sd != nil {
+				m.expect(sd.Add, c.family)
+			}
 			m.apply(sd, c.family, out)
 		}
-		for _, f := range out {
+		for _, f := range []*flips{&out.nets, &out.addrs, &out.triples} {
 			f.net()
 		}
 		for _, name := range m.sets {
 			set := c.program.Sets[name]
-			if f := out[set.Kind]; len(f.add)+len(f.remove) > 0 {
+			if f := out.of(set.Kind); len(f.add)+len(f.remove) > 0 {
 				ch.Sets[name] = &SetChange{Kind: set.Kind, Sense: set.Sense, Add: f.add, Remove: f.remove}
 			}
 		}
@@ -395,13 +416,13 @@ func (c *Compiler) members(ch *Changes) {
 
 // touch notes the chains that refer to a set.
 func (c *Compiler) touch(m *members) {
-	for name := range m.chains {
-		if pc, ok := c.ctx.policies[name]; ok {
+	m.chains.each(func(chain string) {
+		if pc, ok := c.ctx.policies[chain]; ok {
 			c.policies[pc.id] = true
 		} else {
 			c.base = true
 		}
-	}
+	})
 }
 
 // liveSets are the Compiler's sets as a context needs them.

@@ -19,7 +19,7 @@ func TestCompilerForgets(t *testing.T) {
 		}
 		n := 0
 		for _, m := range c.sets {
-			n += len(m.sets) + len(m.chains)
+			n += len(m.sets) + m.chains.len()
 		}
 		return [8]int{len(c.ctx.sets), len(c.ctx.policies), len(c.sets), n, len(c.refs), len(c.moved), len(c.compiled), len(c.pending)}
 	}

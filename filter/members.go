@@ -12,11 +12,52 @@ import (
 type members struct {
 	addrs, triples map[Element]struct{}
 	nets           nets
-	sets           []string       // of the program, that follow it
-	chains         map[string]int // how often chains refer to it: their rules depend on its kinds
+	sets           []string // of the program, that follow it
+	chains         users    // whose rules depend on its kinds
 }
 
-func newMembers() *members { return &members{chains: map[string]int{}} }
+// users are chains, and how often each refers to a set: mostly one.
+type users struct {
+	one  string
+	n    int
+	more map[string]int
+}
+
+// add adds n to the count of a chain's references.
+func (u *users) add(chain string, n int) {
+	if u.one == "" && u.more[chain] == 0 {
+		u.one = chain
+	}
+	if u.one == chain {
+		if u.n += n; u.n <= 0 {
+			u.one, u.n = "", 0
+		}
+		return
+	}
+	if u.more == nil {
+		u.more = map[string]int{}
+	}
+	if u.more[chain] += n; u.more[chain] <= 0 {
+		delete(u.more, chain)
+	}
+}
+
+func (u *users) len() int {
+	if u.one == "" {
+		return len(u.more)
+	}
+	return 1 + len(u.more)
+}
+
+// each calls f with every chain.
+func (u *users) each(f func(chain string)) {
+	if u.one != "" {
+		f(u.one)
+	}
+	for chain := range u.more {
+		f(chain)
+	}
+}
 
 // of returns the elements of that kind, in a map that stays the same. Most sets need but one.
 func (m *members) of(k SetKind) map[Element]struct{} {
@@ -33,6 +74,22 @@ func (m *members) of(k SetKind) map[Element]struct{} {
 	return *at
 }
 
+// expect makes room for the single addresses of a list.
+func (m *members) expect(list []dataplane.Member, f dataplane.Family) {
+	if m.addrs != nil {
+		return
+	}
+	n := 0
+	for _, x := range list {
+		if k, _ := element(x, f); k == Addrs {
+			n++
+		}
+	}
+	if n > 0 {
+		m.addrs = make(map[Element]struct{}, n)
+	}
+}
+
 // kinds are those that a match of addresses refers to.
 func (m *members) kinds() []SetKind { return kinds(len(m.addrs) > 0, !m.nets.empty()) }
 
@@ -46,24 +103,17 @@ func kinds(addrs, nets bool) []SetKind {
 	return []SetKind{Addrs}
 }
 
-// use adds n to the count of the chain's references.
-func (m *members) use(chain string, n int) {
-	if m.chains[chain] += n; m.chains[chain] <= 0 {
-		delete(m.chains, chain)
-	}
-}
-
 // unused tells whether nothing is lost without m.
 func (m *members) unused() bool {
-	return len(m.addrs)+len(m.triples)+len(m.sets)+len(m.chains) == 0 && m.nets.empty()
+	return len(m.addrs)+len(m.triples)+len(m.sets)+m.chains.len() == 0 && m.nets.empty()
 }
 
 // apply changes m as a State's Apply does, and adds to out what comes and goes of it, by
 // kind. nil: everything goes.
-func (m *members) apply(sd *dataplane.SetDelta, f dataplane.Family, out map[SetKind]*flips) {
+func (m *members) apply(sd *dataplane.SetDelta, f dataplane.Family, out *allFlips) {
 	if sd == nil {
 		for k, have := range map[SetKind]map[Element]struct{}{Addrs: m.addrs, Triples: m.triples, Nets: m.nets.shown} {
-			out[k].remove = slices.AppendSeq(out[k].remove, maps.Keys(have))
+			out.of(k).remove = slices.AppendSeq(out.of(k).remove, maps.Keys(have))
 			clear(have)
 		}
 		m.nets.root = nil
@@ -77,36 +127,47 @@ func (m *members) apply(sd *dataplane.SetDelta, f dataplane.Family, out map[SetK
 	}
 }
 
-func (m *members) add(x dataplane.Member, f dataplane.Family, out map[SetKind]*flips) {
+func (m *members) add(x dataplane.Member, f dataplane.Family, out *allFlips) {
 	k, e := element(x, f)
 	switch k {
 	case 0:
 	case Nets:
 		m.of(k)
-		m.nets.add(x.Prefix, out[k])
+		m.nets.add(x.Prefix, out.of(k))
 	default:
 		if _, ok := m.of(k)[e]; !ok {
 			m.of(k)[e] = struct{}{}
-			out[k].add = append(out[k].add, e)
+			out.of(k).add = append(out.of(k).add, e)
 		}
 	}
 }
 
-func (m *members) remove(x dataplane.Member, f dataplane.Family, out map[SetKind]*flips) {
+func (m *members) remove(x dataplane.Member, f dataplane.Family, out *allFlips) {
 	k, e := element(x, f)
 	switch k {
 	case 0:
 	case Nets:
-		m.nets.remove(x.Prefix, out[k])
+		m.nets.remove(x.Prefix, out.of(k))
 	default:
 		if _, ok := m.of(k)[e]; ok {
 			delete(m.of(k), e)
-			out[k].remove = append(out[k].remove, e)
+			out.of(k).remove = append(out.of(k).remove, e)
 		}
 	}
 }
 
-func newFlips() map[SetKind]*flips { return map[SetKind]*flips{Addrs: {}, Nets: {}, Triples: {}} }
+// allFlips are those of each kind.
+type allFlips struct{ nets, addrs, triples flips }
+
+func (a *allFlips) of(k SetKind) *flips {
+	switch k {
+	case Addrs:
+		return &a.addrs
+	case Triples:
+		return &a.triples
+	}
+	return &a.nets
+}
 
 // net drops what came and went again, or went and came.
 func (f *flips) net() {

@@ -6,7 +6,10 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/google/nftables"
+
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/netlink"
 )
@@ -78,5 +81,76 @@ func TestOwnTransactionsAreKeptBack(t *testing.T) {
 	})
 	if len(told) != 1 || told[0].Lost || told[0].Process != "nft" || len(told[0].Objects) != 1 {
 		t.Errorf("told %+v, want the chain that nft added alone", told)
+	}
+}
+
+// manyPolicies is a state of so many policies, each with a set of its own, on 100 endpoints.
+func manyPolicies(n int) *dataplane.State {
+	s := sample()
+	eps := make([]*dataplane.Endpoint, 100)
+	for i := range eps {
+		a := netip.AddrFrom4([4]byte{10, 1, 1, byte(i)})
+		eps[i] = &dataplane.Endpoint{
+			Interface: difftest.Iface(i), Addrs: []netip.Addr{a},
+			Ingress: []dataplane.TierPolicies{{Tier: "default", Default: dataplane.Deny}},
+		}
+		s.Endpoints[eps[i].Interface] = eps[i]
+	}
+	for i := range n {
+		set := dataplane.SetID(fmt.Sprint("s:abcdefghijklmnopqrstuvwxyz", i))
+		p := &dataplane.Policy{ID: dataplane.PolicyID{Kind: "GlobalNetworkPolicy", Name: fmt.Sprint("policy", i)}}
+		p.Ingress = []dataplane.Rule{{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{set}}}}
+		s.Policies[p.ID] = p
+		s.Sets[set] = dataplane.Members{}
+		for j := range 10 {
+			x := 10*i + j
+			a := netip.AddrFrom4([4]byte{11, byte(x >> 16), byte(x >> 8), byte(x)})
+			s.Sets[set][dataplane.Member{Prefix: netip.PrefixFrom(a, 32)}] = struct{}{}
+		}
+		t := &eps[i%len(eps)].Ingress[0]
+		t.Policies = append(t.Policies, p.ID)
+	}
+	return s
+}
+
+// BenchmarkStart starts with 10,000 policies, in an empty kernel and in one that has it all.
+func BenchmarkStart(b *testing.B) {
+	delta := manyPolicies(10_000).Delta()
+	for _, stands := range []bool{false, true} {
+		b.Run(fmt.Sprint("stands=", stands), func(b *testing.B) {
+			ns := nstest.New(b)
+			start := func() {
+				d, err := New(ns, Config{LogGroup: 1})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer d.Close()
+				d.Update(delta)
+				if err := d.Sync(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			start()
+			b.ReportAllocs()
+			for b.Loop() {
+				if !stands {
+					b.StopTimer()
+					clearAll(b, ns)
+					b.StartTimer()
+				}
+				start()
+			}
+		})
+	}
+}
+
+func clearAll(b *testing.B, ns int) {
+	c, err := nftables.New(nftables.WithNetNSFd(ns))
+	if err != nil {
+		b.Fatal(err)
+	}
+	c.FlushRuleset()
+	if err := c.Flush(); err != nil {
+		b.Fatal(err)
 	}
 }

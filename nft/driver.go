@@ -136,12 +136,15 @@ func (d *Driver) Sync(ctx context.Context) error {
 }
 
 func (d *Driver) sync(t *table) error {
+	if !t.trusted {
+		if err := t.compiler.Settle(); err != nil {
+			return err
+		}
+		return d.repair(t)
+	}
 	ch, err := t.compiler.Changes()
 	if err != nil {
 		return err
-	}
-	if !t.trusted {
-		return d.repair(t)
 	}
 	for _, step := range ch.Steps() {
 		if err := d.send(t, step, false); err != nil {

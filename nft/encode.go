@@ -27,6 +27,7 @@ type encoder struct {
 	group  uint16                  // of NFLOG; 0: the kernel's log
 	maps   map[string]filter.Field // the keys of the program's maps
 	parts  map[any][]byte          // of rules, encoded: most rules are made of a few
+	buf    []byte                  // of the rule last encoded
 }
 
 func newEncoder(f dataplane.Family, group uint16) *encoder {
@@ -41,7 +42,7 @@ func (e *encoder) afFamily() byte {
 	return unix.NFPROTO_IPV6
 }
 
-// encoded is a rule in the kernel's terms.
+// encoded is a rule in the kernel's terms. It is valid until the next is made.
 type encoded struct {
 	exprs []byte // a list of expressions, as attributes
 	hash  string // of exprs, in 16 letters
@@ -51,6 +52,12 @@ type encoded struct {
 type verdict struct {
 	filter.Verdict
 	target string
+}
+
+// loadAt is the part of a rule that loads a field after so many times 4 bytes.
+type loadAt struct {
+	field filter.Field
+	at    int
 }
 
 // parts calls f with each part of a rule: a match, an action, or a verdict.
@@ -69,12 +76,12 @@ func parts(r *filter.Rule, f func(any) error) error {
 }
 
 func (e *encoder) rule(r *filter.Rule) (encoded, error) {
-	var out encoded
-	err := parts(r, func(x any) error {
-		b, err := e.part(x)
-		out.exprs = append(out.exprs, b...)
+	out := encoded{exprs: e.buf[:0]}
+	err := parts(r, func(x any) (err error) {
+		out.exprs, err = e.appendPart(out.exprs, x)
 		return err
 	})
+	e.buf = out.exprs
 	sum := sha256.Sum256(out.exprs)
 	out.hash = base64.RawURLEncoding.EncodeToString(sum[:12])
 	return out, err
@@ -82,6 +89,23 @@ func (e *encoder) rule(r *filter.Rule) (encoded, error) {
 
 // maxParts bounds what is remembered.
 const maxParts = 1 << 16
+
+// appendPart appends the expressions of a part. Those that name a set or a chain are as many as
+// these, and not kept.
+func (e *encoder) appendPart(out []byte, x any) ([]byte, error) {
+	switch x := x.(type) {
+	case filter.Match:
+		if ref, ok := x.Value.(filter.SetRef); ok && isShared(ref.Kind) {
+			return e.appendLookup(out, x, ref)
+		}
+	case verdict:
+		if x.Verdict == filter.Jump || x.Verdict == filter.Goto {
+			return appendJump(out, x), nil
+		}
+	}
+	b, err := e.part(x)
+	return append(out, b...), err
+}
 
 // part returns the expressions of a part of a rule.
 func (e *encoder) part(x any) ([]byte, error) {
@@ -115,6 +139,8 @@ func (e *encoder) exprs(x any) ([]expr.Any, error) {
 		return e.action(x)
 	case verdict:
 		return e.verdict(x)
+	case loadAt:
+		return e.keyAt(x.field, uint32(x.at))
 	}
 	return nil, fmt.Errorf("no encoding of %T", x)
 }
@@ -141,7 +167,8 @@ func (e *encoder) match(m filter.Match) ([]expr.Any, error) {
 	}
 	switch v := m.Value.(type) {
 	case filter.SetRef:
-		return e.lookup(m, v)
+		x, err := e.key(m.Field)
+		return append(x, &expr.Lookup{SourceRegister: reg1, SetName: v.Name, Invert: m.Not}), err
 	case filter.Prefix:
 		return e.prefix(m.Field, v.Prefix, cmp)
 	case filter.Number:
@@ -174,16 +201,49 @@ func (e *encoder) match(m filter.Match) ([]expr.Any, error) {
 	return nil, fmt.Errorf("no encoding of a match of field %d with %T", m.Field, m.Value)
 }
 
-// lookup looks the field up in a set; where sets share one of the kernel's, after the number.
-func (e *encoder) lookup(m filter.Match, set filter.SetRef) ([]expr.Any, error) {
-	if !isShared(set.Kind) {
-		x, err := e.key(m.Field)
-		return append(x, &expr.Lookup{SourceRegister: reg1, SetName: set.Name, Invert: m.Not}), err
-	}
+// appendLookup appends a lookup of the field after the number of a set that shares the kernel's.
+func (e *encoder) appendLookup(out []byte, m filter.Match, set filter.SetRef) ([]byte, error) {
 	n := numberOf(set.Name)
-	x, err := e.keyAt(m.Field, uint32(len(n)/4))
-	out := append([]expr.Any{&expr.Immediate{Register: reg1, Data: n[:]}}, x...)
-	return append(out, &expr.Lookup{SourceRegister: reg1, SetName: shareOf(set.Kind, n).name(), Invert: m.Not}), err
+	load, err := e.part(loadAt{m.Field, len(n) / 4})
+	out = appendExpr(out, "immediate", func(out []byte) []byte {
+		out = appendAttr(out, unix.NFTA_IMMEDIATE_DREG, be32(reg1))
+		return appendAttr(out, unix.NLA_F_NESTED|unix.NFTA_IMMEDIATE_DATA, appendAttr(nil, unix.NFTA_DATA_VALUE, n[:]))
+	})
+	out = append(out, load...)
+	return appendExpr(out, "lookup", func(out []byte) []byte {
+		out = appendAttr(out, unix.NFTA_LOOKUP_SREG, be32(reg1))
+		if m.Not {
+			out = appendAttr(out, unix.NFTA_LOOKUP_FLAGS, be32(unix.NFT_LOOKUP_F_INV))
+		}
+		return appendAttr(out, unix.NFTA_LOOKUP_SET, []byte(shareOf(set.Kind, n).name()+"\x00"))
+	}), err
+}
+
+// appendJump appends a jump to a chain, or that without return.
+func appendJump(out []byte, v verdict) []byte {
+	code := int32(unix.NFT_JUMP)
+	if v.Verdict == filter.Goto {
+		code = unix.NFT_GOTO
+	}
+	return appendExpr(out, "immediate", func(out []byte) []byte {
+		to := appendAttr(nil, unix.NFTA_VERDICT_CODE, be32(uint32(code)))
+		to = appendAttr(to, unix.NFTA_VERDICT_CHAIN, []byte(v.target+"\x00"))
+		out = appendAttr(out, unix.NFTA_IMMEDIATE_DREG, be32(unix.NFT_REG_VERDICT))
+		to = appendAttr(nil, unix.NLA_F_NESTED|unix.NFTA_DATA_VERDICT, to)
+		return appendAttr(out, unix.NLA_F_NESTED|unix.NFTA_IMMEDIATE_DATA, to)
+	})
+}
+
+// appendExpr appends an expression, whose attributes data appends.
+func appendExpr(out []byte, name string, data func([]byte) []byte) []byte {
+	start := len(out)
+	out = appendAttr(out, unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, nil)
+	out = appendAttr(out, unix.NFTA_EXPR_NAME, []byte(name+"\x00"))
+	inner := len(out)
+	out = data(appendAttr(out, unix.NLA_F_NESTED|unix.NFTA_EXPR_DATA, nil))
+	binary.NativeEndian.PutUint16(out[inner:], uint16(len(out)-inner))
+	binary.NativeEndian.PutUint16(out[start:], uint16(len(out)-start))
+	return out
 }
 
 func compare(op expr.CmpOp, data ...byte) expr.Any {
@@ -361,8 +421,7 @@ func (e *encoder) nat(t expr.NATType, addr netip.Addr, port uint16) []expr.Any {
 
 func (e *encoder) verdict(v verdict) ([]expr.Any, error) {
 	kinds := map[filter.Verdict]expr.VerdictKind{
-		filter.Return: expr.VerdictReturn, filter.Jump: expr.VerdictJump, filter.Goto: expr.VerdictGoto,
-		filter.Drop: expr.VerdictDrop, filter.Accept: expr.VerdictAccept,
+		filter.Return: expr.VerdictReturn, filter.Drop: expr.VerdictDrop, filter.Accept: expr.VerdictAccept,
 	}
 	switch v.Verdict {
 	case filter.Continue:
@@ -373,8 +432,6 @@ func (e *encoder) verdict(v verdict) ([]expr.Any, error) {
 			code = 4 // RFC 4443
 		}
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}}, nil
-	case filter.Jump, filter.Goto:
-		return []expr.Any{&expr.Verdict{Kind: kinds[v.Verdict], Chain: v.target}}, nil
 	case filter.Dispatch:
 		return e.dispatch(v.target)
 	}
@@ -390,5 +447,6 @@ func (e *encoder) dispatch(m string) ([]expr.Any, error) {
 	return append(x, &expr.Lookup{SourceRegister: reg1, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT, SetName: m}), err
 }
 
+func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 func be16(v uint16) []byte { return binaryutil.BigEndian.PutUint16(v) }
 func ne32(v uint32) []byte { return binaryutil.NativeEndian.PutUint32(v) }

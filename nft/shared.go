@@ -57,8 +57,16 @@ func allShares() (out []share) {
 
 // name is that of the kernel's set.
 func (s share) name() string {
-	return map[filter.SetKind]string{filter.Addrs: "cali-addrs-", filter.Triples: "cali-triples-"}[s.kind] + fmt.Sprintf("%x", s.i)
+	return shareNames[s.kind][s.i]
 }
+
+var shareNames = func() map[filter.SetKind][shares]string {
+	var addrs, triples [shares]string
+	for i := range shares {
+		addrs[i], triples[i] = fmt.Sprintf("cali-addrs-%x", i), fmt.Sprintf("cali-triples-%x", i)
+	}
+	return map[filter.SetKind][shares]string{filter.Addrs: addrs, filter.Triples: triples}
+}()
 
 // share returns the kernel's set. Its number is shown as an IPv6 address, since it is as long.
 func (e *encoder) share(s share) *nftables.Set {
