@@ -87,10 +87,16 @@ func (a *agent) once() (asked bool, err error) {
 	cmd.Env = a.env
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = a.log, a.log
-	if err = a.node.ns.start(cmd); err != nil {
-		err = fmt.Errorf("start %s: %w", a.path, err)
-	} else {
-		a.update(func() { a.process = cmd })
+	a.update(func() { // who stops it meanwhile waits until there is a process to stop
+		if a.stopped {
+			err = errors.New("stopped before it started")
+		} else if err = a.node.ns.start(cmd); err != nil {
+			err = fmt.Errorf("start %s: %w", a.path, err)
+		} else {
+			a.process = cmd
+		}
+	})
+	if err == nil {
 		if err = cmd.Wait(); err == nil {
 			err = errors.New("exit status 0")
 		}
