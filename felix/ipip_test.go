@@ -35,6 +35,7 @@ func wantedIPIP() *dataplane.Delta {
 
 // What others do to tunl0, and to what belongs to it, is put right; the MTU follows the route.
 func TestIPIPDriftIsMended(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	nstest.RequireTool(t, "tc")
 	w := newWorldOf(t, wantedIPIP)
 	if w.tunnels.IPIP() != tunnel.EBPFIPIP {

@@ -214,6 +214,7 @@ func setWith(t *testing.T, ns int, element string) string {
 
 // A repair opens nothing, and breaks nothing that the change had not broken.
 func TestRepairUnderProbes(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	w := &world{t: t, ns: nstest.New(t), wants: wantedPolicy}
 	from, to := podOf(t, w.ns, 1), podOf(t, w.ns, 2)
 	w.assemble(t) // it does not watch: one who goes on would be answered ever more rarely

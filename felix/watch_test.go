@@ -183,6 +183,7 @@ func (w *world) counts() counts { return counts{w.rules.Stats(), w.routes.Stats(
 
 // What others remove or change is put back, and what is theirs stays.
 func TestDriftIsMended(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	w := newWorld(t)
 	want := w.kernel()
 	for name, script := range map[string]string{
@@ -238,6 +239,7 @@ func TestDriftIsMended(t *testing.T) {
 // A link that leaves a bridge is told of as deleted from it. It is there all the same, and what goes
 // by it is followed further.
 func TestUnderlayThatWasInABridge(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	w := newWorld(t)
 	sh(t, w.ns, "ip link add br0 type bridge; ip link set eth0 master br0; ip link set eth0 nomaster; ip link del br0")
 	time.Sleep(3 * settle) // what came of that is done with: what follows is noticed for itself
@@ -351,6 +353,7 @@ func TestNothingIsReadBackForNothing(t *testing.T) {
 
 // Whoever keeps changing our table is named, and does not have us do nothing else.
 func TestRestlessMeddler(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	w := newWorld(t)
 	before := w.counts().rules.Reads
 	const script = "nft insert rule ip calico cali-FORWARD accept"
