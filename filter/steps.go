@@ -3,11 +3,13 @@ package filter
 // Steps returns c as transactions to be made one after another, so that at no moment a
 // packet passes that neither the program before c nor the one after it lets pass.
 //
-// One transaction would not do. A packet that is under way when the kernel takes it may have
-// been compared with one set before and with another, or with rules, after; and kernels that
-// keep intervals in arrays (Linux 6.18 does) show rules a moment before the elements of the
-// same transaction. So a packet could meet any mixture of old and new, and one that both
-// programs deny could find a mixture that allows it. The steps are:
+// One transaction would not do. The kernel chooses the generation of rules as a packet enters
+// a hook, and that of a set's elements as it is looked up: a packet under way when the
+// transaction is taken meets old rules and new elements. Hash tables show their elements
+// together with the rules, and even so some of 400 packets sent meanwhile that both
+// programs denied have passed (Linux 6.18); kernels that keep intervals in arrays show
+// rules a moment before the elements, and dozens passed. So a packet may meet any mixture of old and new,
+// and one that both programs deny could find a mixture that allows it. The steps are:
 //
 //  1. new sets, filled, to which nothing refers yet; and of the sets there are, whatever
 //     only closes: elements out of sets that open, and into sets that close;

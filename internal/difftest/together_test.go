@@ -95,14 +95,21 @@ func (s *together) sources(in bool, ids ...dataplane.SetID) *dataplane.Delta {
 	return d
 }
 
-// in returns the policy that denies one set first; else it allows the other one alone.
+// in returns the policy that denies one set first; else it allows the other one alone. Rules
+// that match nothing come before, so that many packets are under way between the time when the
+// kernel chose the rules for them and when they meet the sets.
 func (s *together) in(deny bool) *dataplane.Delta {
 	rules := []dataplane.Rule{{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:allow"}}}}
 	if deny {
 		rules = append([]dataplane.Rule{{Action: dataplane.Deny, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:deny"}}}}, rules...)
 	}
+	p := &dataplane.Policy{ID: restlessPolicy}
+	for range 60 {
+		p.Ingress = append(p.Ingress, dataplane.Rule{Action: dataplane.Deny, Protocol: 77})
+	}
+	p.Ingress = append(p.Ingress, rules...)
 	d := dataplane.NewDelta()
-	d.Policies[restlessPolicy] = &dataplane.Policy{ID: restlessPolicy, Ingress: rules}
+	d.Policies[restlessPolicy] = p
 	return d
 }
 
