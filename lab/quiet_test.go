@@ -15,6 +15,7 @@ import (
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/calicogo/calico/lab"
 	"github.com/calicogo/calico/lab/labtest"
 	"github.com/calicogo/calico/netlink"
 )
@@ -117,8 +118,17 @@ func nodeNamespace(t *testing.T, l *labtest.Lab, node string) *os.File {
 // back alone, and a restarted agent touches no link, route or neighbour.
 func TestReconcileWritesOnlyWhatDiffers(t *testing.T) {
 	t.Parallel()
+	for encap, device := range map[string]string{lab.EncapIPIP: "tunl0", lab.EncapVXLAN: "vxlan.calico"} {
+		t.Run(encap, func(t *testing.T) {
+			t.Parallel()
+			reconcileWritesOnlyWhatDiffers(t, encap, device)
+		})
+	}
+}
+
+func reconcileWritesOnlyWhatDiffers(t *testing.T, encap, device string) {
 	l := labtest.New(t)
-	l.Must(t, "up", "--nodes", "2")
+	l.Must(t, "up", "--nodes", "2", "--encap", encap)
 	for _, pod := range []string{"a", "b", "c", "d"} {
 		l.Must(t, "run", pod)
 	}
@@ -129,10 +139,10 @@ func TestReconcileWritesOnlyWhatDiffers(t *testing.T) {
 	}
 	defer h.Close()
 	// Once more than needed: what was still under way is done by the end of the first.
-	repair(t, h, "vxlan.calico")
+	repair(t, h, device)
 	w := watchWrites(t, ns)
-	repair(t, h, "vxlan.calico")
-	repair(t, h, "vxlan.calico") // whatever else the first one brought is written by now
+	repair(t, h, device)
+	repair(t, h, device) // whatever else the first one brought is written by now
 	await(t, "all is told", func() bool { return len(w.list()) >= 4 })
 	want := "route deleted,route added,route deleted,route added"
 	if got := strings.Join(w.list(), ","); got != want {
@@ -142,7 +152,7 @@ func TestReconcileWritesOnlyWhatDiffers(t *testing.T) {
 	before := len(w.list())
 	l.Must(t, "node", "kill", "node1")
 	waitReady(t, l, "node1")
-	repair(t, h, "vxlan.calico")
+	repair(t, h, device)
 	restored := func() bool {
 		return strings.HasSuffix(strings.Join(w.list()[before:], ","), "route deleted,route added")
 	}
