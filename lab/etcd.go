@@ -47,8 +47,9 @@ func ServeEtcd(arg string, start StartDatastore) error {
 // etcdProcess is the lab's etcd: a process of its own, so that to stop it is as it is when
 // its machine fails, and its data are on disk.
 type etcdProcess struct {
-	dir Dir
-	arg etcdArg
+	dir  Dir
+	arg  etcdArg
+	lock *os.File // it holds this too: nobody removes its data while it writes them
 
 	busy sync.Mutex // locked while it is started or stopped
 
@@ -58,8 +59,8 @@ type etcdProcess struct {
 	kill    func()
 }
 
-func newEtcdProcess(d Dir, listen netip.AddrPort) *etcdProcess {
-	return &etcdProcess{dir: d, arg: etcdArg{d.etcdData(), d.etcdSocket(), listen}}
+func newEtcdProcess(d Dir, listen netip.AddrPort, lock *os.File) *etcdProcess {
+	return &etcdProcess{dir: d, arg: etcdArg{d.etcdData(), d.etcdSocket(), listen}, lock: lock}
 }
 
 // start starts etcd on the data there are, and returns when it serves; one that runs is
@@ -100,7 +101,7 @@ func (e *etcdProcess) launch() (*os.File, error) {
 	cmd := exec.Command(self, "serve-etcd", encode(e.arg))
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr // the lab's log
-	cmd.ExtraFiles = []*os.File{written}
+	cmd.ExtraFiles = []*os.File{written, e.lock}
 	if err := cmd.Start(); err != nil {
 		ready.Close()
 		return nil, err

@@ -3,6 +3,7 @@ package lab_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/calicogo/calico/lab/labtest"
 )
@@ -95,6 +97,35 @@ func TestDownKillsWhatDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Must(t, "down")
+	trace.Gone(t)
+}
+
+// TestDownWaitsForEtcd, which writes to the directory that down removes, however long pid 1
+// takes to end.
+func TestDownWaitsForEtcd(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t)
+	l.Must(t, up("--nodes", "1")...)
+	trace := l.Trace(t, "lab")
+	etcds := func() (pids []int) {
+		for pid := range trace.Processes {
+			if args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(args), "serve-etcd") {
+				pids = append(pids, pid)
+			}
+		}
+		return pids
+	}
+	if pids := etcds(); len(pids) != 1 {
+		t.Fatalf("processes of etcd: %v", pids)
+	}
+	if err := syscall.Kill(trace.Init, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(300*time.Millisecond, func() { syscall.Kill(trace.Init, syscall.SIGCONT) })
+	l.Must(t, "down")
+	if pids := etcds(); pids != nil {
+		t.Errorf("the lab is down, and etcd runs: %v", pids)
+	}
 	trace.Gone(t)
 }
 

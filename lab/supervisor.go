@@ -46,7 +46,7 @@ func Supervise(arg string) error {
 		return errors.New("this command is internal to calico lab: it must be a child of pid 1")
 	}
 	unix.CloseOnExec(progressFD)
-	unix.CloseOnExec(lockFD) // held while this process lives
+	unix.CloseOnExec(lockFD) // held while this process and etcd live
 	up := &progress{os.NewFile(progressFD, "progress")}
 	s := &Supervisor{dir: b.Dir, options: b.Options, pods: map[PodName]*pod{}}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
@@ -83,7 +83,7 @@ func (s *Supervisor) build(up *progress) (*net.UnixListener, error) {
 	if s.link, err = newUnderlay(s.options); err != nil {
 		return nil, err
 	}
-	s.etcd = newEtcdProcess(s.dir, netip.AddrPortFrom(s.link.gateway(), etcdPort))
+	s.etcd = newEtcdProcess(s.dir, netip.AddrPortFrom(s.link.gateway(), etcdPort), os.NewFile(lockFD, "lock"))
 	if err := s.etcd.start(s.ctx); err != nil {
 		return nil, err
 	}
