@@ -13,6 +13,11 @@
 // put in place whole: then pods open no flow until the next transaction, which follows at
 // once.
 //
+// The program's sets of single addresses, and of named ports, share 16 of the kernel's each: cali-addrs-0
+// to -f and cali-triples-0 to -f. An element begins with the number of its set, 128 bits of a hash of
+// the set's name, which the nft tool shows as an IPv6 address; rules that look there load the same
+// number before the address. Sets of prefixes and the few others have one of their own.
+//
 // Each rule carries a hash of itself as its comment, because the kernel does not give rules back
 // byte for byte; beside it the chains that it leads to are compared, for these can be given
 // other names. Whoever replaces a rule and forges its comment is not found out.

@@ -261,8 +261,7 @@ func (c *comparison) sets(p *filter.Program, im *image) error {
 
 // set compares one set with the kernel's.
 func (c *comparison) set(name string, set *filter.Set, im *setImage, sc *filter.SetChange) error {
-	odd, err := c.list(name, im)
-	if err != nil {
+	if _, err := c.list(name, im); err != nil {
 		return err
 	}
 	c.seen = c.seen[:0]
@@ -277,22 +276,16 @@ func (c *comparison) set(name string, set *filter.Set, im *setImage, sc *filter.
 			c.d.wipe[name] = append(c.d.wipe[name], c.buf[i].messages(plain)...)
 		}
 	}
-	if odd || len(c.seen) != len(set.Elements) {
-		sc.Add = missing(set.Elements, c.seen)
-	}
+	sc.Add = missing(set.Elements, c.seen)
 	return nil
 }
 
-// missing returns the elements that are not among those seen.
-func missing(want map[filter.Element]struct{}, seen []filter.Element) []filter.Element {
-	if len(want) == len(seen) {
-		return nil
-	}
+// missing returns the elements that are not among those seen, some perhaps twice.
+func missing(want map[filter.Element]struct{}, seen []filter.Element) (out []filter.Element) {
 	have := make(map[filter.Element]struct{}, len(seen))
 	for _, x := range seen {
 		have[x] = struct{}{}
 	}
-	out := make([]filter.Element, 0, len(want)-len(seen))
 	for x := range want {
 		if _, ok := have[x]; !ok {
 			out = append(out, x)

@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"fmt"
+	"net/netip"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
 	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/netlink"
 )
@@ -69,6 +72,7 @@ func TestDrift(t *testing.T) {
 		return func() { nft(t, ns, "delete rule ip calico "+chain+" handle "+handle(t, ns, chain, words)) }
 	}
 	run := func(script string) func() { return func() { nft(t, ns, script) } }
+	const addrs, triples = "cali4as.abc", "cali4pn.http"
 	const forward, dispatch, to = "cali-FORWARD", "cali-to-wl-dispatch", "cali-tw-cali1"
 	for _, c := range []struct {
 		name     string
@@ -109,6 +113,16 @@ func TestDrift(t *testing.T) {
 		{"a counter is added", run("add counter ip calico other\nadd rule ip calico cali-FORWARD counter name other"), anew(forward) + 1, "chain cali-FORWARD, object other"},
 		{"an unnamed chain is added", run("add rule ip calico cali-FORWARD jump { accept; }"), anew(forward), "chain cali-FORWARD"},
 		{"a set catches all", func() { catchAll(t, ns, d, "cali40s.abc") }, 2, "set cali40s.abc"},
+		{"an address is removed", run("delete element ip calico " + member(addrs, "10.1.2.3")), 1, "set " + addrs},
+		{"an address is added", run("add element ip calico " + member(addrs, "1.2.3.4")), 1, "set " + addrs},
+		{"an address gives way to another", run("delete element ip calico " + member(addrs, "10.1.2.3") + "\nadd element ip calico " + member(addrs, "10.1.2.4")), 2, "set " + addrs},
+		{"an address of no set is added", run("add element ip calico cali-addrs-0 { ::1 . 1.2.3.4 }"), 1, "set cali-addrs-0"},
+		{"a named port is removed", run("delete element ip calico " + member(triples, "10.1.0.1 . tcp . 81")), 1, "set " + triples},
+		{"a named port is added", run("add element ip calico " + member(triples, "10.1.0.1 . udp . 81")), 1, "set " + triples},
+		{"a shared set is emptied", run("flush set ip calico " + kernelSet(filter.Addrs, addrs)), 1, "set " + addrs},
+		{"a shared set catches all", func() { catchAll(t, ns, d, kernelSet(filter.Addrs, addrs)) }, 2, "set " + kernelSet(filter.Addrs, addrs)},
+		{"a shared set is deleted", run("delete set ip calico " + unused(d)), 1, "set " + unused(d)},
+		{"a set has one of its own", run("add set ip calico cali4as.abc { type ipv4_addr; elements = { 1.2.3.4 }; }"), 1, "set cali4as.abc"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.meddle()
@@ -135,6 +149,32 @@ func TestDrift(t *testing.T) {
 	if after := foreign(); after != before {
 		t.Errorf("tables of others are now\n%s, were\n%s", after, before)
 	}
+}
+
+// kernelSet is the set of the kernel that a set of the program shares.
+func kernelSet(k filter.SetKind, set string) string { return shareOf(k, numberOf(set)).name() }
+
+// member is an element of a set of the program, as the nft tool takes it.
+func member(set, rest string) string {
+	k := filter.Addrs
+	if strings.Contains(rest, " . ") {
+		k = filter.Triples
+	}
+	return fmt.Sprintf("%s { %v . %s }", kernelSet(k, set), netip.AddrFrom16(numberOf(set)), rest)
+}
+
+// unused is a shared set of the kernel in which there is none of the program.
+func unused(d *Driver) string {
+	used := map[string]bool{}
+	for name, s := range d.tables[0].compiler.Program().Sets {
+		used[kernelSet(s.Kind, name)] = true
+	}
+	for _, s := range allShares() {
+		if !used[s.name()] {
+			return s.name()
+		}
+	}
+	return ""
 }
 
 // moveRule has the first rule of a chain become its last.
@@ -177,10 +217,11 @@ func TestReplacedWhole(t *testing.T) {
 	d.Update(sample().Delta())
 	mustSync(t, d)
 	for name, script := range map[string]string{
-		"the table is deleted":      "delete table ip calico",
-		"all tables are deleted":    "flush ruleset",
-		"a set is of another type":  "flush chain ip calico cali-nat-POSTROUTING\ndelete set ip calico cali40all-ipam-pools\nadd set ip calico cali40all-ipam-pools { type ipv4_addr; flags timeout; }",
-		"a base chain is no longer": "delete chain ip calico cali-FORWARD\nadd chain ip calico cali-FORWARD",
+		"the table is deleted":            "delete table ip calico",
+		"all tables are deleted":          "flush ruleset",
+		"a set is of another type":        "flush chain ip calico cali-nat-POSTROUTING\ndelete set ip calico cali40all-ipam-pools\nadd set ip calico cali40all-ipam-pools { type ipv4_addr; flags timeout; }",
+		"a shared set is of another type": "delete set ip calico " + unused(d) + "\nadd set ip calico " + unused(d) + " { type ipv4_addr; }",
+		"a base chain is no longer":       "delete chain ip calico cali-FORWARD\nadd chain ip calico cali-FORWARD",
 	} {
 		t.Run(name, func(t *testing.T) {
 			nft(t, ns, script)

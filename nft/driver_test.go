@@ -327,6 +327,7 @@ func everything(f dataplane.Family) *filter.Program {
 	host := netip.PrefixFrom(a, a.BitLen())
 	p.Sets["cali-n"] = &filter.Set{Kind: filter.Nets, Elements: one(filter.Element{Prefix: host})}
 	p.Sets["cali-p"] = &filter.Set{Kind: filter.PortRanges, Elements: one(filter.Element{Ports: dataplane.PortRange{Min: 1, Max: 65535}})}
+	p.Sets["cali-a"] = &filter.Set{Kind: filter.Addrs, Elements: one(filter.Element{Prefix: host})}
 	p.Sets["cali-t"] = &filter.Set{Kind: filter.Triples, Elements: one(filter.Element{Prefix: host, Protocol: 6, Ports: dataplane.PortRange{Min: 80, Max: 80}})}
 	p.Sets["cali-i"] = &filter.Set{Kind: filter.Ifaces, Elements: one(filter.Element{Iface: "cali123456789ab"})}
 	p.Sets["cali-ia"] = &filter.Set{Kind: filter.IfaceAddrs, Elements: one(filter.Element{Iface: "cali0", Prefix: host})}
@@ -337,6 +338,8 @@ func everything(f dataplane.Family) *filter.Program {
 		{Field: filter.SrcAddr, Value: filter.Prefix{Prefix: host}},
 		{Field: filter.DstAddr, Value: filter.Prefix{Prefix: netip.PrefixFrom(a, 13)}},
 		{Field: filter.SrcAddr, Value: filter.SetRef{Name: "cali-n", Kind: filter.Nets}},
+		{Field: filter.SrcAddr, Value: filter.SetRef{Name: "cali-a", Kind: filter.Addrs}},
+		{Field: filter.DstAddr, Value: filter.SetRef{Name: "cali-a", Kind: filter.Addrs}},
 		{Field: filter.SrcPort, Value: filter.Ports{Min: 80, Max: 80}},
 		{Field: filter.DstPort, Value: filter.Ports{Min: 80, Max: 90}},
 		{Field: filter.DstPort, Value: filter.SetRef{Name: "cali-p", Kind: filter.PortRanges}},

@@ -45,6 +45,23 @@ func setDelta(id dataplane.SetID, add, remove []dataplane.Member) *dataplane.Del
 	return d
 }
 
+// A transaction that makes a hash table a thousand times as large is taken whole, and so is
+// one that empties it; what is read meanwhile, while the kernel moves the elements to another
+// table, is all of it.
+func TestHashTableGrows(t *testing.T) {
+	const n = 80_000
+	members := crowd("addresses", n)
+	d := newDriver(t, nstest.New(t))
+	s, id := user("addresses")
+	d.Update(s.Delta())
+	mustSync(t, d)
+	for _, delta := range []*dataplane.Delta{setDelta(id, members, nil), setDelta(id, nil, members[:n-100])} {
+		d.Update(delta)
+		mustSync(t, d)
+		quiet(t, d)
+	}
+}
+
 // BenchmarkSetMember changes one member of a set; "encoded" does all but to send it.
 func BenchmarkSetMember(b *testing.B) {
 	for _, kind := range []string{"addresses", "triples", "prefixes"} {

@@ -2,8 +2,11 @@ package nft
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -14,7 +17,7 @@ import (
 
 // A program has a set of addresses for every selector: often thousands, mostly small. The
 // kernel finds a set by walking the list of all of a table, for every message of elements and
-// every rule that looks something up, so that 10,000 sets took seconds. So sets of [filter.Addrs]
+// every rule that looks something up: a start with 10,000 sets took 15 s. So sets of [filter.Addrs]
 // and of [filter.Triples] share a few of the kernel's, whose keys begin with a number for
 // the program's set. These are hash tables, where an element costs the same whatever else
 // is in them.
@@ -29,9 +32,9 @@ func numberOf(set string) setNumber {
 	return setNumber(sum[:])
 }
 
-// shares is how many of the kernel's sets share the sets of a kind. A dump of one begins
-// anew with every message, and skips what it has told: 200,000 elements in one set take far
-// longer than in 16.
+// shares is how many of the kernel's sets share the sets of a kind. The kernel begins a dump
+// anew with every message, and skips what it has told: a set of 50,000 elements is read in
+// 0.1 s, one of 100,000 in 0.4 s, one of 200,000 in 1.9 s.
 const shares = 16
 
 var sharedKinds = []filter.SetKind{filter.Addrs, filter.Triples}
@@ -152,7 +155,27 @@ func (b *batch) refill(p *filter.Program, all map[share]*refill) {
 type part struct {
 	name string
 	set  *filter.Set
-	seen int // elements that are right
+	seen int    // elements that are right, as often as the kernel told them
+	sum  uint64 // of those; see sumOf
+}
+
+// whole tells whether all elements were seen, and each once.
+func (p *part) whole() bool {
+	if p.seen != len(p.set.Elements) {
+		return false
+	}
+	var sum uint64
+	for x := range p.set.Elements {
+		sum += sumOf(&x)
+	}
+	return p.sum == sum
+}
+
+// sumOf is a number by which lists of elements are compared that are equally long: where one
+// element stands for another the sums differ.
+func sumOf(x *filter.Element) uint64 {
+	b := x.Prefix.Addr().As16()
+	return binary.BigEndian.Uint64(b[8:]) + binary.BigEndian.Uint64(b[:8])*3 + (uint64(x.Protocol)<<16+uint64(x.Ports.Min))<<32
 }
 
 // shared compares the sets that share the kernel's.
@@ -184,16 +207,20 @@ func (c *comparison) share(s share, parts map[setNumber]*part, have *setImage) e
 	if !c.usable(c.e.share(s), have) {
 		return nil
 	}
-	var strangers []nftables.SetElement
-	removed := map[string][]filter.Element{}
+	strangers := map[[maxKey]byte][]nftables.SetElement{} // and in removed, each once
+	removed := map[string]map[filter.Element]struct{}{}
 	odd, err := c.each(s, func(e *rawElement) {
 		at, x, ok := e.member(s.kind, c.e.family, parts)
 		if !ok {
-			strangers = append(strangers, e.messages(false)...)
+			strangers[e.key] = e.messages(false)
 		} else if _, wanted := at.set.Elements[x]; wanted {
 			at.seen++
+			at.sum += sumOf(&x)
 		} else {
-			removed[at.name] = append(removed[at.name], x)
+			if removed[at.name] == nil {
+				removed[at.name] = map[filter.Element]struct{}{}
+			}
+			removed[at.name][x] = struct{}{}
 		}
 	})
 	if err != nil {
@@ -203,51 +230,51 @@ func (c *comparison) share(s share, parts map[setNumber]*part, have *setImage) e
 		c.refill(s, parts, false)
 		return nil
 	}
-	if len(strangers) > 0 {
-		c.d.wipe[s.name()] = strangers
+	for _, e := range strangers {
+		c.d.wipe[s.name()] = append(c.d.wipe[s.name()], e...)
 	}
 	added, err := c.lacking(s, parts)
 	if err != nil {
 		return err
 	}
 	for _, at := range parts {
-		if sc := (&filter.SetChange{Kind: s.kind, Sense: at.set.Sense, Add: added[at.name], Remove: removed[at.name]}); len(sc.Add)+len(sc.Remove) > 0 {
+		if sc := (&filter.SetChange{Kind: s.kind, Sense: at.set.Sense, Add: added[at.name], Remove: slices.Collect(maps.Keys(removed[at.name]))}); len(sc.Add)+len(sc.Remove) > 0 {
 			c.d.changes.Sets[at.name] = sc
 		}
 	}
 	return nil
 }
 
-// lacking returns what the kernel's set lacks of each of the program's. Where it lacks
-// something it is read once more.
+// lacking returns what the kernel's set lacks of each of the program's. A hash table that the
+// kernel is making larger or smaller is told with some elements twice and without others, so
+// what seems to be missing is looked for again.
 func (c *comparison) lacking(s share, parts map[setNumber]*part) (map[string][]filter.Element, error) {
-	seen := map[string][]filter.Element{}
+	short := map[string]map[filter.Element]struct{}{}
 	for _, at := range parts {
-		if at.seen != len(at.set.Elements) {
-			seen[at.name] = nil
+		if !at.whole() {
+			short[at.name] = maps.Clone(at.set.Elements)
 		}
 	}
-	if len(seen) == 0 {
-		return nil, nil
-	}
-	_, err := c.each(s, func(e *rawElement) {
-		at, x, ok := e.member(s.kind, c.e.family, parts)
-		if !ok {
-			return
-		}
-		if list, short := seen[at.name]; short {
-			if _, wanted := at.set.Elements[x]; wanted {
-				seen[at.name] = append(list, x)
+	for try := 0; try < lookAgain && len(short) > 0; try++ {
+		_, err := c.each(s, func(e *rawElement) {
+			if at, x, ok := e.member(s.kind, c.e.family, parts); ok {
+				delete(short[at.name], x)
 			}
+		})
+		if err != nil {
+			return nil, err
 		}
-	})
-	for _, at := range parts {
-		if list, short := seen[at.name]; short {
-			seen[at.name] = missing(at.set.Elements, list)
-		}
+		maps.DeleteFunc(short, func(_ string, left map[filter.Element]struct{}) bool { return len(left) == 0 })
 	}
-	return seen, err
+	out := map[string][]filter.Element{}
+	for name, left := range short {
+		out[name] = slices.Collect(maps.Keys(left))
+	}
+	return out, nil
 }
+
+// lookAgain is how often a set is read again in which something seems to be missing.
+const lookAgain = 2
 
 // each calls f with each element of a shared set; odd: it has such as no program has, and
 // must be emptied.
