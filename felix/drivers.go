@@ -28,7 +28,7 @@ func KernelDrivers(ns int, h *netlink.Handle, log *slog.Logger) (drivers []Drive
 		return nil, nil, fmt.Errorf("nftables: %w", err)
 	}
 	drivers = []Driver{
-		{Name: DriverForwarding, Driver: &forwarding{ns: ns}},
+		{Name: DriverForwarding, Driver: newForwarding(ns)},
 		{Name: DriverRules, Driver: rules},
 		{Name: DriverTunnels, Driver: tunnel.New(h, tunnel.Config{Log: log})},
 		{Name: DriverRoutes, Driver: route.New(h)},

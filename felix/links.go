@@ -113,8 +113,8 @@ func (l *links) saw(e netlink.Event) bool {
 	case e.Kind == netlink.KindNeigh:
 		return l.tunnels.Saw(e.Neigh, l.known[e.Link].name, e.Deleted)
 	case e.Kind == netlink.KindForwarding:
-		l.forwarding()
-		return true
+		f, ok := driver[*forwarding](l.a)
+		return ok && (e.Link == 0 || l.known[e.Link].name != "") && f.saw(l.known[e.Link].name)
 	}
 	return false
 }

@@ -170,7 +170,7 @@ func (w *world) kernel() string {
 		ip route show table all | grep -v -e fe80 -e ff00 | sort; ip -6 route show proto 80; ip rule
 		ip neigh show nud permanent | sort; bridge fdb show dev vxlan.calico 2>&1 | sort || true
 		ip -d link show dev vxlan.calico 2>&1 | grep -v '^[0-9]*: ' | sed 's/vxlan id/id/' || true; ip -br addr show dev vxlan.calico 2>&1 || true
-		nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding`)
+		nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/cali1/forwarding /proc/sys/net/ipv6/conf/all/forwarding`)
 }
 
 type counts struct {
@@ -213,6 +213,7 @@ func TestDriftIsMended(t *testing.T) {
 		"a pod's device has an address":      "ip addr add 192.0.2.9/32 dev cali1; ip addr del 192.0.2.9/32 dev cali1",
 		"a pod's device is replaced":         "ip link del cali1; ip link add cali1 type veth peer name pod1; ip link set pod1 up; ip link set cali1 up",
 		"forwarding is off":                  "echo 0 > /proc/sys/net/ipv4/ip_forward",
+		"a pod's forwarding is off":          "echo 0 > /proc/sys/net/ipv4/conf/cali1/forwarding",
 		"forwarding of IPv6 is off":          "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
 		"a rule is inserted":                 "nft insert rule ip calico cali-FORWARD accept",
 		"a chain is emptied":                 "nft flush chain ip calico cali-FORWARD",

@@ -142,7 +142,8 @@ func filterEvent(m mnl.Message) (Event, bool) {
 	return Event{Kind: KindFilter, Deleted: true, Link: int(int32(binary.NativeEndian.Uint32(m.Data[ifindex:])))}, true
 }
 
-// forwardingEvent tells that a family is no longer forwarded at all (linux/netconf.h).
+// forwardingEvent tells that a family is no longer forwarded, by a link or at all
+// (linux/netconf.h).
 func forwardingEvent(m mnl.Message) (Event, bool) {
 	const header, ifindex, forwarding, all = 4, 1, 2, -1
 	if len(m.Data) < header {
@@ -157,7 +158,11 @@ func forwardingEvent(m mnl.Message) (Event, bool) {
 			on = ad.Int32()
 		}
 	})
-	return Event{Kind: KindForwarding, Deleted: true}, err == nil && link == all && on == 0
+	e := Event{Kind: KindForwarding, Deleted: true}
+	if link != all {
+		e.Link = int(link)
+	}
+	return e, err == nil && on == 0 && (link == all || link > 0)
 }
 
 func attributes(b []byte, f func(*mnl.AttributeDecoder)) error {

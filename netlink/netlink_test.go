@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,18 +127,20 @@ func TestMonitorOverflow(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	lost := false
+	var changes sync.WaitGroup
 	err = m.Run(ctx, func(e netlink.Event) {
 		if e.Lost {
 			lost = true
-			go func() { // one more change must still be told
+			changes.Go(func() { // one more change must still be told
 				if err := h.RouteReplace(r); err != nil {
 					t.Error(err)
 				}
-			}()
+			})
 		} else if lost {
 			cancel()
 		}
 	})
+	changes.Wait()
 	if !errors.Is(err, context.Canceled) || !lost {
 		t.Fatalf("lost %v: %v", lost, err)
 	}
