@@ -37,14 +37,19 @@ func TestParallelEtcd(t *testing.T) {
 }
 
 // loser loses answers: sometimes a commit is made and the caller's context ends before it
-// hears of it, or it hears only that the datastore is unavailable.
+// hears of it, or it hears only that the datastore is unavailable, and the commit may be
+// made a while after that.
 type loser struct {
 	store.Store
-	mu  sync.Mutex
-	rng *rand.Rand
+	mu   sync.Mutex
+	rng  *rand.Rand
+	late *sync.WaitGroup // commits that are still to be made
 }
 
 type cancelKey struct{}
+
+// promptKey is of contexts whose commits are made at once or never.
+type promptKey struct{}
 
 func (l *loser) roll(n int) int {
 	l.mu.Lock()
@@ -57,6 +62,10 @@ func (l *loser) Commit(ctx context.Context, ops []store.Op) (store.Revision, err
 	if fate == 0 {
 		return 0, fmt.Errorf("%w: lost before", store.ErrUnavailable)
 	}
+	if fate == 3 && ctx.Value(promptKey{}) == nil {
+		l.delay(ops)
+		return 0, fmt.Errorf("%w: lost on the way", store.ErrUnavailable)
+	}
 	rev, err := l.Store.Commit(ctx, ops)
 	switch cancel, _ := ctx.Value(cancelKey{}).(context.CancelFunc); {
 	case fate == 1:
@@ -66,6 +75,21 @@ func (l *loser) Commit(ctx context.Context, ops []store.Op) (store.Revision, err
 		return 0, ctx.Err()
 	}
 	return rev, err
+}
+
+// delay makes a commit when others have been made.
+func (l *loser) delay(ops []store.Op) {
+	sent := slices.Clone(ops)
+	for i := range sent {
+		if sent[i].Object != nil {
+			sent[i].Object = api.Clone(sent[i].Object)
+		}
+	}
+	pause := time.Duration(l.roll(3000)) * time.Microsecond
+	l.late.Go(func() {
+		time.Sleep(pause)
+		_, _ = l.Store.Commit(context.Background(), sent)
+	})
 }
 
 // world is what the workers of a parallel test share.
@@ -120,8 +144,9 @@ func parallel(t *testing.T, s store.Store, steps int) {
 		testPool("six", "fd00::/123", 126),
 	}
 	var agents []*Allocator
+	var late sync.WaitGroup
 	for _, node := range []string{"a", "a", "b", "c"} {
-		agents = append(agents, NewAllocator(&loser{Store: s, rng: rand.New(rand.NewPCG(r.Uint64(), 2))}, node))
+		agents = append(agents, NewAllocator(&loser{Store: s, rng: rand.New(rand.NewPCG(r.Uint64(), 2)), late: &late}, node))
 	}
 	var wg sync.WaitGroup
 	for i := range 3 * len(agents) {
@@ -130,6 +155,7 @@ func parallel(t *testing.T, s store.Store, steps int) {
 		wg.Go(func() { k.run(steps) })
 	}
 	wg.Wait()
+	late.Wait()
 	t.Logf("%v", w.stats)
 	if w.stats["assigned"] == 0 || w.stats["full"] == 0 || w.stats["unknown"] == 0 {
 		t.Errorf("%v: the test has not tried what it is for", w.stats)
@@ -209,7 +235,11 @@ func (k *worker) assign() {
 			k.count("full")
 			return
 		case errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.Canceled):
-			k.count("unknown") // as a runtime would, try again
+			k.count("unknown")
+			if k.rng.IntN(2) == 0 { // the runtime gives it up; else it tries again
+				k.release(len(k.mine) - 1)
+				return
+			}
 		default:
 			k.t.Errorf("assign: %v", err)
 			return
@@ -230,7 +260,8 @@ func (k *worker) assignAgain(handle string) {
 	}
 	var wg sync.WaitGroup
 	for range 2 {
-		agent, ctx := k.agents[k.rng.IntN(len(k.agents))], k.context()
+		// Another agent than that which will release the handle could not keep a late commit out.
+		agent, ctx := k.agents[k.rng.IntN(len(k.agents))], context.WithValue(k.context(), promptKey{}, true)
 		wg.Go(func() {
 			addrs, err := agent.Assign(ctx, r, nil)
 			if err == nil && !slices.Equal(addrs, before) {
