@@ -212,6 +212,16 @@ func setWith(t *testing.T, ns int, element string) string {
 	return ""
 }
 
+// beforeAddress is what stands before an address in the element that has it.
+func beforeAddress(t *testing.T, rules, addr string) string {
+	t.Helper()
+	m := regexp.MustCompile(`(\S+ \. )` + regexp.QuoteMeta(addr)).FindStringSubmatch(rules)
+	if m == nil {
+		t.Fatalf("no element has %s in\n%s", addr, rules)
+	}
+	return m[1]
+}
+
 // A repair opens nothing, and breaks nothing that the change had not broken.
 func TestRepairUnderProbes(t *testing.T) {
 	t.Parallel() // it waits most of its time
@@ -229,6 +239,8 @@ func TestRepairUnderProbes(t *testing.T) {
 	}
 	good, goodNets := setWith(t, w.ns, "10.77.0.1"), setWith(t, w.ns, "10.77.1.0/24")
 	bad, badNets := setWith(t, w.ns, "10.78.0.1"), setWith(t, w.ns, "10.78.1.0/24")
+	// Single addresses share sets: each stands behind the number of the set it is of.
+	goodOnes, badOnes := beforeAddress(t, want, "10.77.0.1"), beforeAddress(t, want, "10.78.0.1")
 	for name, c := range map[string]struct {
 		script string
 		breaks bool // the change itself takes allowed flows away
@@ -236,10 +248,10 @@ func TestRepairUnderProbes(t *testing.T) {
 		"a set too many":             {"nft 'add set ip calico junk { type ipv4_addr; elements = { 10.65.0.1 } }'", false},
 		"a chain too many":           {"nft 'add chain ip calico junk; add rule ip calico junk accept'", false},
 		"a rule that counts":         {"nft insert rule ip calico cali-FORWARD counter; nft insert rule ip calico " + chain[1] + " counter", false},
-		"addresses among the good":   {"nft 'add element ip calico " + good + " { 10.80.0.1, 10.80.0.2 }; add element ip calico " + goodNets + " { 10.80.0.0/16, 10.64.0.0/24 }'", false},
-		"addresses among the bad":    {"nft 'add element ip calico " + bad + " { 10.80.0.1 }; add element ip calico " + badNets + " { 10.80.0.0/16, 10.64.0.0/24 }'", false},
-		"other addresses not good":   {"nft 'delete element ip calico " + good + " { 10.77.0.1 }; delete element ip calico " + goodNets + " { 10.77.1.0/24 }'", false},
-		"other addresses not bad":    {"nft 'delete element ip calico " + bad + " { 10.78.0.1 }; delete element ip calico " + badNets + " { 10.78.1.0/24 }'", false},
+		"addresses among the good":   {"nft 'add element ip calico " + good + " { " + goodOnes + "10.80.0.1, " + goodOnes + "10.80.0.2 }; add element ip calico " + goodNets + " { 10.80.0.0/16, 10.64.0.0/24 }'", false},
+		"addresses among the bad":    {"nft 'add element ip calico " + bad + " { " + badOnes + "10.80.0.1 }; add element ip calico " + badNets + " { 10.80.0.0/16, 10.64.0.0/24 }'", false},
+		"other addresses not good":   {"nft 'delete element ip calico " + good + " { " + goodOnes + "10.77.0.1 }; delete element ip calico " + goodNets + " { 10.77.1.0/24 }'", false},
+		"other addresses not bad":    {"nft 'delete element ip calico " + bad + " { " + badOnes + "10.78.0.1 }; delete element ip calico " + badNets + " { 10.78.1.0/24 }'", false},
 		"nobody is good":             {"nft 'flush set ip calico " + goodNets + "; flush set ip calico " + good + "'", true},
 		"nobody but another is good": {"nft 'flush set ip calico " + goodNets + "; add element ip calico " + goodNets + " { 10.65.0.8/29 }'", true},
 		"no pod is known":            {"nft 'flush map ip calico cali-to-wl-dispatch; flush map ip calico cali-from-wl-dispatch'", true},
