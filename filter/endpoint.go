@@ -18,7 +18,7 @@ func (c *context) endpoint(tiers []dataplane.TierPolicies, profiles []dataplane.
 		rules = append(rules, c.tier(t, ingress)...)
 	}
 	for _, id := range profiles {
-		rules = append(rules, c.ask(id, ingress)...)
+		rules = append(rules, c.ask(id, ingress), c.done())
 	}
 	return append(rules, Rule{Verdict: c.deny()})
 }
@@ -28,9 +28,12 @@ func (c *context) tier(t dataplane.TierPolicies, ingress bool) []Rule {
 	for i, id := range t.Policies {
 		ask := c.ask(id, ingress)
 		if i > 0 {
-			ask[0].Match = []Match{c.unmarked(c.pass)}
+			ask.Match = []Match{c.unmarked(c.accept | c.pass)}
 		}
-		rules = append(rules, ask...)
+		rules = append(rules, ask)
+		if (i+1)%between == 0 || i == len(t.Policies)-1 {
+			rules = append(rules, c.done())
+		}
 	}
 	if t.Default != dataplane.Pass {
 		rules = append(rules, Rule{Match: []Match{c.unmarked(c.pass)}, Verdict: c.deny()})
@@ -38,14 +41,21 @@ func (c *context) tier(t dataplane.TierPolicies, ingress bool) []Rule {
 	return rules
 }
 
-// ask jumps to a policy or profile and returns what it accepts.
-func (c *context) ask(id dataplane.PolicyID, ingress bool) []Rule {
+// between is after how many policies of a tier it is asked whether one has accepted. Each is asked
+// only what none before it has decided, so that once would do: a rule a policy is saved, and
+// a packet that is accepted early meets few rules more.
+const between = 8
+
+// ask jumps to a policy or profile.
+func (c *context) ask(id dataplane.PolicyID, ingress bool) Rule {
 	name := chainPolicy(id, ingress)
 	c.policies[name] = policyChain{id, ingress}
-	return []Rule{
-		{Verdict: Jump, Target: name},
-		{Match: []Match{c.marked(c.accept)}, Verdict: Return},
-	}
+	return Rule{Verdict: Jump, Target: name}
+}
+
+// done returns what is accepted.
+func (c *context) done() Rule {
+	return Rule{Match: []Match{c.marked(c.accept)}, Verdict: Return}
 }
 
 // sources returns the endpoint's elements of [setSources] and [setFurther]. Addresses are

@@ -154,3 +154,31 @@ func clearAll(b *testing.B, ns int) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkPolicyOfMany changes one of 10,000 policies on 100 endpoints.
+func BenchmarkPolicyOfMany(b *testing.B) {
+	d, err := New(nstest.New(b), Config{LogGroup: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	s := manyPolicies(10_000)
+	d.Update(s.Delta())
+	if err := d.Sync(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	p := *s.Policies[dataplane.PolicyID{Kind: "GlobalNetworkPolicy", Name: "policy7"}]
+	b.ReportAllocs()
+	kernelTime(b, func() {
+		for i := 0; b.Loop(); i++ {
+			q := p
+			q.Ingress = append([]dataplane.Rule{{Action: dataplane.Deny, Protocol: dataplane.Protocol(100 + i%2)}}, p.Ingress...)
+			delta := dataplane.NewDelta()
+			delta.Policies[p.ID] = &q
+			d.Update(delta)
+			if err := d.Sync(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

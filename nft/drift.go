@@ -343,12 +343,14 @@ func (c *comparison) extra(p *filter.Program, im *image) {
 	for _, s := range allShares() {
 		ours[s.name()] = true
 	}
-	for name := range im.sets {
+	for name, have := range im.sets {
 		set := p.Sets[name]
 		switch {
 		case ours[name] || p.Maps[name] != nil || set != nil && !isShared(set.Kind):
 		case set != nil: // of an older version, which had one of its own for it
 			c.d.others = append(c.d.others, other{"set", unix.NFT_MSG_DELSET, name, nil})
+		case have.flags&unix.NFT_SET_MAP != 0: // together with the chains that it holds
+			c.d.changes.Maps[name] = &filter.MapChange{Gone: true}
 		default:
 			c.d.changes.Sets[name] = &filter.SetChange{Gone: true}
 		}

@@ -122,6 +122,7 @@ func TestDrift(t *testing.T) {
 		{"a shared set is emptied", run("flush set ip calico " + kernelSet(filter.Addrs, addrs)), 1, "set " + addrs},
 		{"a shared set catches all", func() { catchAll(t, ns, d, kernelSet(filter.Addrs, addrs)) }, 2, "set " + kernelSet(filter.Addrs, addrs)},
 		{"a shared set is deleted", run("delete set ip calico " + unused(d)), 1, "set " + unused(d)},
+		{"a map and its chain are added", run("add chain ip calico other\nadd map ip calico others { type ipv4_addr : verdict; elements = { 1.1.1.1 : jump other } }"), 3, "chain other, map others"},
 		{"a set has one of its own", run("add set ip calico cali4as.abc { type ipv4_addr; elements = { 1.2.3.4 }; }"), 1, "set cali4as.abc"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
