@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -59,10 +60,10 @@ func (a *Allocator) settleDoubt(ctx context.Context) error {
 // rewrite writes a block with what is in it; false if it changed meanwhile.
 func (a *Allocator) rewrite(ctx context.Context, cidr netip.Prefix) (bool, error) {
 	b, ok, err := a.getBlock(ctx, cidr)
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrInvalid) {
 		return false, err
 	}
-	if !ok { // nothing can be written to a block that is gone
+	if !ok { // it is gone, or not what the commit compares: somebody else wrote it
 		delete(a.blocks, cidr)
 		return true, nil
 	}

@@ -123,3 +123,23 @@ func TestADoubtfulBlockThatIsGoneIsNoTrouble(t *testing.T) {
 		t.Errorf("still in doubt: %v", a.doubt)
 	}
 }
+
+// TestADoubtfulBlockThatCannotBeRead any more holds up nobody who has to do with others.
+func TestADoubtfulBlockThatCannotBeRead(t *testing.T) {
+	s := newSpy()
+	a := NewAllocator(s, "n")
+	p := testPool("p", "10.0.0.0/26", 28)
+	mustAssign(t, a, ask("pod", t0, p))
+	b := listBlocks(t, s)[0]
+	broken := api.Clone(b.obj)
+	broken.Spec.Allocations = nil
+	if _, err := s.Store.Commit(t.Context(), []store.Op{store.Put(broken)}); err != nil {
+		t.Fatal(err)
+	}
+	a.loaded = false
+	a.doubtBlocks(b.cidr)
+	mustRelease(t, a, "other", t0)
+	if got := mustAssign(t, a, ask("next", t0, p)); b.cidr.Contains(got) {
+		t.Errorf("%v is of the block that cannot be read", got)
+	}
+}
