@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ProbeRequest sends numbered probes at a steady rate. Each is a flow of its own: a source
@@ -313,6 +315,10 @@ func latest(a, b time.Time) time.Time {
 func (p *prober) one(f *probed, waiters *sync.WaitGroup) {
 	probe := p.enter(f)
 	socket, err := probe.send(p.request.UDP)
+	for tries := 0; errors.Is(err, unix.EADDRINUSE) && tries < 100; tries++ {
+		p.renumber(probe) // a node's tunnel or agent has that port
+		socket, err = probe.send(p.request.UDP)
+	}
 	if err != nil {
 		p.settle(probe, err)
 		return
@@ -336,11 +342,8 @@ func (f *probed) patience() time.Duration {
 func (p *prober) enter(f *probed) *flying {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	probe := &flying{flow: f, port: p.ports(), sent: time.Now(), mono: monotonic()}
-	for p.flying[probe.port] != nil {
-		probe.port = p.ports()
-	}
-	p.flying[probe.port] = probe
+	probe := &flying{flow: f, sent: time.Now(), mono: monotonic()}
+	p.number(probe)
 	f.pending = append(f.pending, probe)
 	f.last = probe.sent
 	if f.first.IsZero() {
@@ -350,6 +353,23 @@ func (p *prober) enter(f *probed) *flying {
 	probe.number = f.count
 	p.fold(f, probe.sent.Add(-2*noAnswer))
 	return probe
+}
+
+// number gives the probe a source port that none in flight has. The caller holds mu.
+func (p *prober) number(probe *flying) {
+	probe.port = p.ports()
+	for p.flying[probe.port] != nil {
+		probe.port = p.ports()
+	}
+	p.flying[probe.port] = probe
+}
+
+// renumber gives a probe that was not sent another source port.
+func (p *prober) renumber(probe *flying) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.flying, probe.port)
+	p.number(probe)
 }
 
 // settle notes how a probe ended for its sender: nil if it was answered.

@@ -3,9 +3,11 @@ package lab
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,6 +148,39 @@ func TestProbeVerdict(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("denied %v, %+v: %v, want %q", c.denied, c.result, err, c.want)
 		}
+	}
+}
+
+// TestProbePortInUse: a source port that somebody at the sender has is passed over.
+func TestProbePortInUse(t *testing.T) {
+	target, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	go func() {
+		if _, from, err := target.ReadFrom(make([]byte, 512)); err == nil {
+			target.WriteTo([]byte("answer"), from)
+		}
+	}()
+	taken, err := net.ListenPacket("udp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.LocalAddr().(*net.UDPAddr).Port
+	ports := []uint16{uint16(port), 0}
+	p := &prober{
+		request: ProbeRequest{UDP: true}, flying: map[uint16]*flying{},
+		ports: func() uint16 { next := ports[0]; ports = ports[1:]; return next },
+	}
+	f := &probed{to: target.LocalAddr().(*net.UDPAddr).AddrPort()}
+	p.flows = []*probed{f}
+	var waiters sync.WaitGroup
+	p.one(f, &waiters)
+	waiters.Wait()
+	if results, _ := p.results(); results[0].Answered != 1 || results[0].Unsent != 0 {
+		t.Errorf("%+v", results[0])
 	}
 }
 
