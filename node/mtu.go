@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
@@ -195,12 +197,30 @@ func (r *runtime) watchMTU(ctx context.Context) error {
 		return err
 	}
 	pods := podLinks{prefixes: r.felix.InterfacePrefixes, index: map[int]bool{}}
+	ring := gathered(r.poke.Ring, mtuLag)
 	return m.Run(ctx, func(e netlink.Event) {
 		if !pods.concern(e) {
 			r.podsMTU.forget()
-			r.poke.Ring()
+			ring()
 		}
 	})
+}
+
+// mtuLag is how long news of the kernel's are gathered before the MTU is found out, for
+// which the ways to all nodes are looked up: routes come by the thousand, one by one.
+const mtuLag = 250 * time.Millisecond
+
+// gathered returns a function that has f called once, a while after it was first called.
+func gathered(f func(), lag time.Duration) func() {
+	var due atomic.Bool
+	return func() {
+		if due.CompareAndSwap(false, true) {
+			time.AfterFunc(lag, func() {
+				due.Store(false)
+				f()
+			})
+		}
+	}
 }
 
 // podLinks tells the kernel's news of pods from others.

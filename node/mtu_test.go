@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/config"
@@ -139,4 +141,28 @@ func TestPodLinks(t *testing.T) {
 			t.Errorf("event %d, %+v: %v", i, c.e, got)
 		}
 	}
+}
+
+// TestGathered: of many calls within a while one comes through, and the last is not lost.
+func TestGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		call := gathered(func() { n++ }, time.Second)
+		for range 95 {
+			call()
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n < 8 || n > 10 {
+			t.Errorf("%d calls in 9.5 s, want one a second", n)
+		}
+		before := n
+		call()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n != before+1 {
+			t.Errorf("a single call is told %d times", n-before)
+		}
+	})
 }

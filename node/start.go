@@ -35,27 +35,8 @@ func (r *runtime) start(ctx context.Context) error {
 	}
 	r.board.setReady()
 	r.log.Info("ready", "node", r.cfg.Name, "revision", rev)
-	keep := watch.Loop{Bell: r.poke, Step: paced(r.upkeep)}
+	keep := watch.Loop{Bell: r.poke, Step: r.upkeep}
 	return keep.Run(ctx)
-}
-
-const (
-	restShare = 10          // times as long as a paced step took it rests
-	longRest  = time.Second // at most
-)
-
-// paced has a step rest after it has run. Upkeep looks at all nodes of the cluster, while
-// what it is called for may be a single route of a thousand that somebody is adding.
-func paced(step func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		began := time.Now()
-		err := step(ctx)
-		select {
-		case <-ctx.Done():
-		case <-time.After(min(restShare*time.Since(began), longRest)):
-		}
-		return err
-	}
 }
 
 // retry repeats f until it succeeds or ctx ends, and tells the board what is wrong
