@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	vnl "github.com/vishvananda/netlink"
@@ -32,8 +34,10 @@ import (
 
 // look is what was seen of a node: devices first, then the datastore's view, then records.
 type look struct {
-	prefix  string
-	devices map[string]vnl.Link
+	prefix   string
+	networks map[string]bool // whose pods are ours
+	devices  map[string]vnl.Link
+	named    map[string]bool // devices that were some pod's in a look of this process
 	contents
 	records []*Record
 }
@@ -43,13 +47,49 @@ func (s *Server) look(v *Inventory) (*look, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the node's devices: %w", err)
 	}
-	l := &look{prefix: s.cfg.Prefix, devices: map[string]vnl.Link{}}
+	l := &look{prefix: s.cfg.Prefix, networks: s.seen.names(), devices: map[string]vnl.Link{}, named: map[string]bool{}}
 	for _, link := range links {
 		l.devices[link.Attrs().Name] = link
 	}
 	l.contents = v.contents()
 	l.records = s.cfg.Records.All()
+	for _, r := range l.records {
+		l.networks[strings.TrimSuffix(r.Handle, "."+r.ID.ContainerID)] = true
+	}
+	s.seen.name(l)
 	return l, nil
+}
+
+// seen is what this process has learned of pods that are ours, so that what is another's is
+// not taken for a leak. It is safe for concurrent use.
+type seen struct {
+	mu       sync.Mutex
+	networks map[string]bool // by name; of ADDs
+	devices  map[string]bool // that are here and were some pod's
+}
+
+func (x *seen) network(name string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.networks[name] = true
+}
+
+func (x *seen) names() map[string]bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return maps.Clone(x.networks)
+}
+
+// name notes which of the devices of a look are some pod's, and tells it those that were.
+func (x *seen) name(l *look) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for name := range l.devices {
+		if x.devices[name] || isPodDevice(l.prefix, l.devices[name]) && l.somePods(name) {
+			l.named[name] = true
+		}
+	}
+	x.devices = maps.Clone(l.named)
 }
 
 // leak is something that nobody has any more: an address, an endpoint or a device.
@@ -101,17 +141,33 @@ func (l *look) leakedAddrs() []leak {
 	return all
 }
 
-// leakedHolding: an address of a pod, with no record, and either the pod has no device
-// here or the device is another container's.
+// leakedHolding: an address of a pod of ours, with no record, and either the pod has no
+// device here or the device is another container's. Pods that another plugin wired and gave an
+// address of Calico's IPAM are of networks of their own.
 func (l *look) leakedHolding(h ipam.Holding) bool {
-	pod := h.Attrs[api.AttrPod]
-	if pod == "" || h.Attrs[api.AttrType] != "" || h.Handle == "" { // a tunnel's, or not of CNI
+	namespace, pod := h.Attrs[api.AttrNamespace], h.Attrs[api.AttrPod]
+	if pod == "" || h.Attrs[api.AttrType] != "" || !l.ofOurs(h.Handle) { // a tunnel's, or not ours
+		return false
+	}
+	if slices.ContainsFunc(l.endpoints, func(e *api.WorkloadEndpoint) bool { // whatever its device is called
+		return e.Namespace == namespace && e.Spec.Pod == pod && l.unexplained(e.Spec.InterfaceName)
+	}) {
 		return false
 	}
 	if slices.ContainsFunc(l.records, func(r *Record) bool { return r.Handle == h.Handle }) {
 		return false
 	}
-	return !l.unexplained(string(HostInterface(l.prefix, h.Attrs[api.AttrNamespace], pod)))
+	return !l.unexplained(string(HostInterface(l.prefix, namespace, pod)))
+}
+
+// ofOurs tells whether a handle is of one of our networks.
+func (l *look) ofOurs(handle string) bool {
+	for name := range l.networks {
+		if strings.HasPrefix(handle, name+".") {
+			return true
+		}
+	}
+	return false
 }
 
 // leakedEndpoint: a pod's endpoint, with no record, and either its device is not here or
@@ -137,12 +193,28 @@ func (l *look) recorded(device string) bool {
 	return slices.ContainsFunc(l.records, func(r *Record) bool { return string(r.Interface) == device })
 }
 
-// leakedDevice: a pod's device with no record, no endpoint, and no address that a pod of
-// that device would have.
-func (l *look) leakedDevice(name string) bool {
-	return isPodDevice(l.prefix, l.devices[name]) && !l.recorded(name) &&
-		!slices.ContainsFunc(l.endpoints, func(e *api.WorkloadEndpoint) bool { return e.Spec.InterfaceName == name }) &&
-		!slices.ContainsFunc(l.holdings, func(h ipam.Holding) bool {
+// leakedDevice: a pod's device that no pod has any more. One that was nobody's in every look
+// is not ours to remove: in another datastore, or under another name of this node, a pod may
+// live behind it.
+func (l *look) leakedDevice(name string) bool { return l.named[name] && !l.somePods(name) }
+
+// strangers are devices that look like a pod's and never were one's.
+func (l *look) strangers() (foreign []error) {
+	for name, link := range l.devices {
+		if isPodDevice(l.prefix, link) && !l.named[name] {
+			foreign = append(foreign, fmt.Errorf("device %s is called like a pod's, and no pod of this node in the datastore has it, so that its traffic is dropped; if nobody uses it, remove it: ip link delete %s", name, name))
+		}
+	}
+	slices.SortFunc(foreign, func(x, y error) int { return strings.Compare(x.Error(), y.Error()) })
+	return foreign
+}
+
+// somePods tells whether a record, an endpoint or an address says that a pod has a device of
+// that name.
+func (l *look) somePods(name string) bool {
+	return l.recorded(name) ||
+		slices.ContainsFunc(l.endpoints, func(e *api.WorkloadEndpoint) bool { return e.Spec.InterfaceName == name }) ||
+		slices.ContainsFunc(l.holdings, func(h ipam.Holding) bool {
 			return string(HostInterface(l.prefix, h.Attrs[api.AttrNamespace], h.Attrs[api.AttrPod])) == name
 		})
 }
@@ -172,7 +244,8 @@ func addrsOf(as []ipam.Allocation) []string {
 type Findings struct {
 	// Again: something was seen that the next Sweep will remove if it sees it as well.
 	Again bool
-	// Foreign are pods that live here without a record and cannot be given one.
+	// Foreign are pods that live here without a record and cannot be given one, and devices
+	// that are nobody's.
 	Foreign []error
 }
 
@@ -198,6 +271,7 @@ func (s *Server) Sweep(ctx context.Context, v *Inventory) (Findings, error) {
 		f.Again = f.Again || !before[key]
 		return before[key]
 	})
+	f.Foreign = append(f.Foreign, l.strangers()...)
 	var errs []error
 	for _, k := range l.leaks() {
 		s.suspects[k.key] = true

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -87,6 +88,28 @@ func (b *bed) endpoint(node, pod, container, device string) *api.WorkloadEndpoin
 	return e
 }
 
+// orphan makes the device of a pod that was seen and is no more.
+func (b *bed) orphan(v *Inventory, pod string) {
+	b.t.Helper()
+	b.veth(hostDevice(pod))
+	key := store.KeyOf(b.endpoint("n1", pod, pod, hostDevice(pod)))
+	there := func() bool {
+		return slices.ContainsFunc(v.contents().endpoints, func(e *api.WorkloadEndpoint) bool { return store.KeyOf(e) == key })
+	}
+	b.wait("its endpoint", there)
+	if _, err := b.srv.look(v); err != nil {
+		b.t.Fatal(err)
+	}
+	o, err := b.store.Get(b.t.Context(), key)
+	if err == nil {
+		_, err = b.store.Commit(b.t.Context(), []store.Op{store.Delete(key, api.Revision(o))})
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.wait("its endpoint to go", func() bool { return !there() })
+}
+
 func hostDevice(pod string) string { return string(HostInterface("cali", "default", pod)) }
 
 // TestSweepRemovesWhatNobodyHas, and nothing else.
@@ -99,8 +122,12 @@ func TestSweepRemovesWhatNobodyHas(t *testing.T) {
 	b.assign("net.gone", ofPod("n1", "gone"))
 	b.assign("net.older", ofPod("n1", "live")) // of an older sandbox of a pod that lives
 	b.endpoint("n1", "gone", "gone", hostDevice("gone"))
-	b.veth(hostDevice("orphan"))
 	// No leaks.
+	b.assign("macvlan.pod", ofPod("n1", "macvlan")) // wired by another plugin
+	b.veth(hostDevice("stranger"))                  // of another datastore, perhaps
+	b.veth("eniabcdef01234")
+	b.endpoint("n1", "eni", "eni", "eniabcdef01234")
+	b.assign("net.eni", ofPod("n1", "eni"))
 	b.assign("net.elsewhere", ofPod("n2", "elsewhere"))
 	b.endpoint("n2", "elsewhere", "elsewhere", hostDevice("elsewhere"))
 	b.assign("vxlan-tunnel-addr-n1", map[string]string{api.AttrNode: "n1", api.AttrType: "vxlanTunnelAddress"})
@@ -114,6 +141,7 @@ func TestSweepRemovesWhatNobodyHas(t *testing.T) {
 	b.assign("net.adding", ofPod("n1", "adding"))
 
 	v := b.inventory()
+	b.orphan(v, "orphan")
 	if f, err := b.srv.Sweep(t.Context(), v); err != nil || !f.Again {
 		t.Fatalf("the first look: %+v, %v", f, err)
 	}
@@ -121,7 +149,8 @@ func TestSweepRemovesWhatNobodyHas(t *testing.T) {
 		t.Errorf("one look is enough to remove a device: %v", err)
 	}
 	b.wait("the leaks are gone", func() bool { b.sweep(v); return b.handles() == b.kept() })
-	if f := b.sweep(v); len(f.Foreign) > 0 {
+	f := b.sweep(v)
+	if text := fmt.Sprint(f.Foreign); len(f.Foreign) != 2 || !strings.Contains(text, "eniabcdef01234") || !strings.Contains(text, hostDevice("stranger")) {
 		t.Errorf("foreign: %v", f.Foreign)
 	}
 	var names []string
@@ -130,14 +159,14 @@ func TestSweepRemovesWhatNobodyHas(t *testing.T) {
 			names = append(names, name)
 		}
 	}
-	want := []string{hostDevice("live"), hostDevice("starting"), "calico-test"}
+	want := []string{hostDevice("live"), hostDevice("starting"), hostDevice("stranger"), "eniabcdef01234", "calico-test"}
 	slices.Sort(want)
 	if slices.Sort(names); !slices.Equal(names, want) {
 		t.Errorf("devices %v, want %v", names, want)
 	}
 	eps, _, err := b.store.List(t.Context(), api.KindWorkloadEndpoint.Name, "")
-	if err != nil || len(eps) != 2 {
-		t.Errorf("endpoints %v, %v; want those of live and elsewhere", eps, err)
+	if err != nil || len(eps) != 3 {
+		t.Errorf("endpoints %v, %v; want those of live, eni and elsewhere", eps, err)
 	}
 	if err := b.call(b.request("CHECK", live, podArgs(live), ""), live.ns); err != nil {
 		t.Error(err)
@@ -157,7 +186,7 @@ func (b *bed) handles() string {
 }
 
 func (b *bed) kept() string {
-	return "k8s-pod-network.c-live net.adding net.elsewhere net.foreign net.starting vxlan-tunnel-addr-n1"
+	return "k8s-pod-network.c-live macvlan.pod net.adding net.elsewhere net.eni net.foreign net.starting vxlan-tunnel-addr-n1"
 }
 
 // TestSweepLeavesWhatIsNotInSync alone.
@@ -182,8 +211,9 @@ func TestALeakThatIsTakenMeanwhileStays(t *testing.T) {
 	b := newBed(t)
 	b.assign("net.gone", ofPod("n1", "gone"))
 	b.endpoint("n1", "gone", "gone", hostDevice("gone"))
-	b.veth(hostDevice("orphan"))
 	v := b.inventory()
+	b.srv.seen.network("net") // an ADD came with it
+	b.orphan(v, "orphan")
 	l, err := b.srv.look(v)
 	if err != nil {
 		t.Fatal(err)

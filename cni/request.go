@@ -13,6 +13,9 @@ import (
 	"github.com/calicogo/calico/dataplane"
 )
 
+// pluginType is that of our network configurations.
+const pluginType = "calico"
+
 // Request is a plugin's call, understood.
 type Request struct {
 	Command   string
@@ -119,6 +122,9 @@ func ParseRequest(w *wire.Request) (*Request, error) {
 		return nil, err
 	}
 	if w.Command == "ADD" || w.Command == "CHECK" {
+		if r.Conf.Type != "" && r.Conf.Type != pluginType { // it would wire the pod, which the other does
+			return nil, wire.Errorf(wire.CodeConfig, "network configuration: calico-ipam gives addresses to plugins of type %s only, not %q", pluginType, r.Conf.Type)
+		}
 		if err := r.validateNames(); err != nil {
 			return nil, err
 		}

@@ -67,6 +67,7 @@ type Server struct {
 	told    map[string]string // what replay logged last, by what it is about
 
 	sweeping sync.Mutex
+	seen     seen
 	suspects map[string]bool // leaks that the last Sweep saw, guarded by sweeping
 }
 
@@ -100,7 +101,10 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Records.interrupted { // a commit of its last moments may still be on its way
 		cfg.Allocator.Suspect()
 	}
-	return &Server{cfg: cfg, host: h, deleter: d, told: map[string]string{}}, nil
+	return &Server{
+		cfg: cfg, host: h, deleter: d, told: map[string]string{},
+		seen: seen{networks: map[string]bool{defaultNetwork: true}},
+	}, nil
 }
 
 // Open lets ADDs in.
@@ -255,6 +259,9 @@ func (s *Server) handle(ctx context.Context, w *wire.Request, ns *os.File) (json
 		return nil, s.gc(ctx, r)
 	}
 	s.logIgnored(r)
+	if r.Command == "ADD" {
+		s.seen.network(r.Conf.Name)
+	}
 	unlockID := s.pods.lock(r.ID.ContainerID + ":" + r.ID.IfName)
 	defer unlockID()
 	unlock := s.pods.lock(s.podOf(r))
