@@ -185,8 +185,8 @@ func (w *Wiring) hostSide(v4, v6 bool) {
 		w.add(conf("ipv4", "forwarding", "1"), conf("ipv4", "proxy_arp", "1"),
 			Sysctl{InHost, "ipv4/neigh/" + string(w.Host) + "/proxy_delay", "0", false})
 	}
-	if !v6 { // no link-local address either, nor what it sends: routes that packets of it leave
-		// have the kernel wait for a second RCU barrier when the device is deleted
+	if !v6 { // no link-local address either: with one the kernel takes measurably longer to delete
+		// the device, probably as it waits for IPv6 routes that hold it
 		w.add(conf("ipv6", "disable_ipv6", "1"))
 		return
 	}
