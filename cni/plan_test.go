@@ -124,6 +124,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		{wire.Request{Command: "ADD", ContainerID: "c", IfName: "eth0", Config: []byte(`{"name":"n","cniVersion":"9.9"}`)}, wire.CodeIncompatible, "9.9"},
 		{wire.Request{Command: "ADD", ContainerID: "c", IfName: "eth0", Config: []byte(`{"name":"n","ipam":{"type":"host-local"}}`)}, wire.CodeConfig, "host-local"},
 		{wire.Request{Command: "ADD", ContainerID: "c", IfName: "eth0", Config: []byte(`{"name":"n","ipam":{"routes":[{"dst":"x"}]}}`)}, wire.CodeConfig, "ipam.routes"},
+		{wire.Request{Command: "ADD", ContainerID: "c", IfName: "eth0", Config: []byte(`{"name":"n","type":"macvlan","ipam":{"type":"calico-ipam"}}`)}, wire.CodeConfig, "macvlan"},
 	} {
 		_, err := ParseRequest(&c.req)
 		e, ok := err.(*wire.Error)
