@@ -187,7 +187,15 @@ func TestSettings(t *testing.T) {
 		"FELIX_NFTABLESFILTERALLOWACTION=return", "FELIX_NFTABLESMARKMASK=0xff00", "FELIX_IPV6SUPPORT=false", "FELIX_WORKLOADSOURCESPOOFING=any",
 		"FELIX_ALLOWVXLANPACKETSFROMWORKLOADS=1", "FELIX_ALLOWIPIPPACKETSFROMWORKLOADS=y", "FELIX_VXLANPORT=8472", "FELIX_LOGPREFIX=p", "FELIX_NATOUTGOINGADDRESS=10.0.0.1"))
 	want := dataplane.Settings{InterfacePrefixes: []string{"cali", "tap"}, EndpointToHost: dataplane.Pass, FilterAllow: dataplane.Return, FilterDeny: dataplane.Reject,
-		MarkMask: 0xff00, AllowSpoofing: true, AllowVXLANFromPod: true, AllowIPIPFromPod: true, VXLANPort: 8472, LogPrefix: "p", NATOutgoingAddr: "10.0.0.1"}
+		MangleAllow: dataplane.Accept, MarkMask: 0xff00, AllowSpoofing: true, AllowVXLANFromPod: true, AllowIPIPFromPod: true, VXLANPort: 8472, LogPrefix: "p", NATOutgoingAddr: "10.0.0.1"}
+	if diff := cmp.Diff(want, f.Settings()); diff != "" || len(errs) > 0 {
+		t.Error(errs, diff)
+	}
+	f, errs = Resolve(env("FELIX_NFTABLESMODE=disabled", "FELIX_IPTABLESMARKMASK=0xf0", "FELIX_IPTABLESFILTERDENYACTION=reject", "FELIX_NFTABLESFILTERALLOWACTION=return",
+		"FELIX_IPTABLESMANGLEALLOWACTION=return", "FELIX_LOGACTIONRATELIMIT=100/minute", "FELIX_LOGACTIONRATELIMITBURST=7"))
+	want = dataplane.DefaultSettings()
+	want.Backend, want.MarkMask, want.FilterDeny, want.MangleAllow = dataplane.Iptables, 0xf0, dataplane.Reject, dataplane.Return
+	want.LogRate = dataplane.Rate{Packets: 100, Per: dataplane.PerMinute, Burst: 7}
 	if diff := cmp.Diff(want, f.Settings()); diff != "" || len(errs) > 0 {
 		t.Error(errs, diff)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,9 +24,10 @@ type Felix struct {
 	MTUIfacePattern     *regexp.Regexp
 	RequireMTUFile      bool
 	LogPrefix           string
-	LogSeverityScreen   string // DEBUG, ERROR, FATAL, INFO, TRACE, WARNING; empty for no messages
-	DisableCTInvalid    bool   // DisableConntrackInvalidCheck
-	ChainInsertMode     string // insert, append
+	LogRate             dataplane.Rate // LogActionRateLimit and LogActionRateLimitBurst
+	LogSeverityScreen   string         // DEBUG, ERROR, FATAL, INFO, TRACE, WARNING; empty for no messages
+	DisableCTInvalid    bool           // DisableConntrackInvalidCheck
+	ChainInsertMode     string         // insert, append
 	KubeNodePortRanges  []PortRange
 	ServiceLoopPrevent  string // ServiceLoopPrevention: Disabled, Drop, Reject
 	FloatingIPs         bool
@@ -42,6 +44,8 @@ type Felix struct {
 	NftablesFilterDenyAction       string // DROP, REJECT
 	IptablesFilterAllowAction      string
 	IptablesFilterDenyAction       string
+	NftablesMangleAllowAction      string // ACCEPT, RETURN
+	IptablesMangleAllowAction      string
 	AllowVXLANPacketsFromWorkloads bool
 	AllowIPIPPacketsFromWorkloads  bool
 
@@ -150,6 +154,9 @@ func (f *Felix) setActions(v map[string]any) {
 	f.NftablesFilterDenyAction = get[string](v, "NftablesFilterDenyAction")
 	f.IptablesFilterAllowAction = get[string](v, "IptablesFilterAllowAction")
 	f.IptablesFilterDenyAction = get[string](v, "IptablesFilterDenyAction")
+	f.NftablesMangleAllowAction = get[string](v, "NftablesMangleAllowAction")
+	f.IptablesMangleAllowAction = get[string](v, "IptablesMangleAllowAction")
+	f.LogRate = rate(get[string](v, "LogActionRateLimit"), get[int](v, "LogActionRateLimitBurst"))
 	f.AllowVXLANPacketsFromWorkloads = get[bool](v, "AllowVXLANPacketsFromWorkloads")
 	f.AllowIPIPPacketsFromWorkloads = get[bool](v, "AllowIPIPPacketsFromWorkloads")
 	f.FailsafeInboundHostPorts = get[[]HostPort](v, "FailsafeInboundHostPorts")
@@ -189,6 +196,21 @@ func (f *Felix) setServers(v map[string]any) {
 	f.PrometheusMetricsPort = get[int](v, "PrometheusMetricsPort")
 }
 
+// rate reads a rate such as 10/second, which the table has checked.
+func rate(s string, burst int) dataplane.Rate {
+	n, unit, ok := strings.Cut(s, "/")
+	packets, err := strconv.Atoi(n)
+	if !ok || err != nil {
+		return dataplane.Rate{}
+	}
+	for p := dataplane.PerSecond; p <= dataplane.PerDay; p++ {
+		if p.String() == unit {
+			return dataplane.Rate{Packets: packets, Per: p, Burst: max(burst, 1)}
+		}
+	}
+	return dataplane.Rate{}
+}
+
 // Settings returns what the kernel's state takes from the configuration.
 func (f Felix) Settings() dataplane.Settings {
 	s := dataplane.Settings{
@@ -196,6 +218,7 @@ func (f Felix) Settings() dataplane.Settings {
 		EndpointToHost:    dataplane.Deny,
 		FilterAllow:       dataplane.Accept,
 		FilterDeny:        dataplane.Drop,
+		MangleAllow:       dataplane.Accept,
 		MarkMask:          f.NftablesMarkMask,
 		IPv6:              f.Ipv6Support,
 		AllowSpoofing:     f.WorkloadSpoofingAny,
@@ -203,6 +226,12 @@ func (f Felix) Settings() dataplane.Settings {
 		AllowIPIPFromPod:  f.AllowIPIPPacketsFromWorkloads,
 		VXLANPort:         f.VXLANPort,
 		LogPrefix:         f.LogPrefix,
+		LogRate:           f.LogRate,
+	}
+	allow, deny, mangle := f.NftablesFilterAllowAction, f.NftablesFilterDenyAction, f.NftablesMangleAllowAction
+	if f.NFTablesMode == "Disabled" {
+		s.Backend, s.MarkMask = dataplane.Iptables, f.IptablesMarkMask
+		allow, deny, mangle = f.IptablesFilterAllowAction, f.IptablesFilterDenyAction, f.IptablesMangleAllowAction
 	}
 	switch f.DefaultEndpointToHostAction {
 	case "ACCEPT":
@@ -210,11 +239,14 @@ func (f Felix) Settings() dataplane.Settings {
 	case "RETURN":
 		s.EndpointToHost = dataplane.Pass
 	}
-	if f.NftablesFilterAllowAction == "RETURN" {
+	if allow == "RETURN" {
 		s.FilterAllow = dataplane.Return
 	}
-	if f.NftablesFilterDenyAction == "REJECT" {
+	if deny == "REJECT" {
 		s.FilterDeny = dataplane.Reject
+	}
+	if mangle == "RETURN" {
+		s.MangleAllow = dataplane.Return
 	}
 	if f.NATOutgoingAddress.IsValid() {
 		s.NATOutgoingAddr = f.NATOutgoingAddress.String()

@@ -134,6 +134,12 @@ func (e *evaluation) forward(from, to bool) (Verdict, string) {
 
 // flow judges by connection tracking; 0: it has nothing to say.
 func (e *evaluation) flow() (Verdict, string) {
+	if e.p.Cut && (e.p.Conn == ConnNew || e.p.Conn == ConnEstablished) { // others are of no flow
+		if e.p.Protocol == TCP {
+			return Reset, "policy has come to deny its flow"
+		}
+		return Drop, "policy has come to deny its flow"
+	}
 	switch e.p.Conn {
 	case ConnEstablished:
 		return e.s.Settings.FilterAllow, "established"

@@ -48,6 +48,7 @@ func packet(in, out, src, dst string, proto Protocol, dport uint16) Packet {
 
 func TestEval(t *testing.T) {
 	conn := func(p Packet, c Conn) Packet { p.Conn = c; return p }
+	cut := func(p Packet) Packet { p.Cut, p.Conn = true, ConnEstablished; return p }
 	icmp6 := func(in, src, dst string, typ uint8) Packet {
 		p := packet(in, "", src, dst, ICMP6, 0)
 		p.Type = typ
@@ -109,6 +110,11 @@ func TestEval(t *testing.T) {
 		{"router advertisement by a pod", nil, icmp6("cali1", "fe80::1", "ff02::1", 134), Drop},
 		{"echo request from a link-local address", nil, icmp6("cali1", "fe80::1", "fe80::2", 128), Drop},
 		{"IPv6 is off", func(s *State) { s.Settings.IPv6 = false }, icmp6("cali1", "fe80::1", "fe80::2", 135), Drop},
+		{"a cut flow", nil, cut(packet("eth0", "cali4", "1.1.1.1", "10.0.0.4", UDP, 80)), Drop},
+		{"a cut connection", nil, cut(packet("cali1", "cali2", "10.0.0.1", "10.0.0.2", TCP, 80)), Reset},
+		{"a cut connection to the host", nil, cut(packet("cali1", "", "10.0.0.1", "192.168.0.1", TCP, 80)), Reset},
+		{"a cut connection with another's source", nil, cut(packet("cali1", "cali2", "10.0.0.9", "10.0.0.2", TCP, 80)), Drop},
+		{"a cut flow from the host", nil, cut(packet("", "cali4", "192.168.0.1", "10.0.0.4", TCP, 80)), Accept},
 		{"deny by Reject", func(s *State) { s.Settings.FilterDeny = Reject }, packet("cali1", "cali4", "10.0.0.1", "10.0.0.4", TCP, 80), Reject},
 		{"allow by Return", func(s *State) { s.Settings.FilterAllow = Return }, packet("cali1", "cali2", "10.0.0.1", "10.0.0.2", TCP, 80), Return},
 	} {

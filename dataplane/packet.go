@@ -12,6 +12,7 @@ type Packet struct {
 	Type, Code       uint8  // of ICMP and ICMPv6
 	Fragment         bool   // not the first fragment: it carries neither ports nor ICMP type
 	Conn             Conn
+	Cut              bool // its flow is marked as one that policy has come to deny
 }
 
 // Conn is what connection tracking says of a packet.

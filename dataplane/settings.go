@@ -3,10 +3,12 @@ package dataplane
 // Settings are the parts of the configuration that shape the kernel's state beyond
 // endpoints and policies. They come from FelixConfiguration; see package config.
 type Settings struct {
+	Backend           Backend
 	InterfacePrefixes []string // of pods' host-side interfaces; the first is used for new ones
 	EndpointToHost    Action   // DefaultEndpointToHostAction: Deny, Allow, or Pass for RETURN
 	FilterAllow       Verdict  // FilterAllowAction: Accept, or Return
 	FilterDeny        Verdict  // FilterDenyAction: Drop or Reject
+	MangleAllow       Verdict  // MangleAllowAction: Accept, or Return
 	MarkMask          uint32   // the bits of the packet mark that are ours
 	IPv6              bool     // IPv6 is programmed
 	AllowSpoofing     bool     // WorkloadSourceSpoofing Any: Endpoint.Sources are honoured
@@ -14,8 +16,38 @@ type Settings struct {
 	AllowIPIPFromPod  bool
 	VXLANPort         uint16
 	LogPrefix         string
+	LogRate           Rate   // of the action Log; zero: unlimited
 	NATOutgoingAddr   string // empty: masquerade; else the source address to use
 }
+
+// Backend is the kernel's packet filter that holds the rules.
+type Backend uint8
+
+const (
+	NFTables Backend = iota // the default
+	Iptables                // and ipset
+)
+
+func (b Backend) String() string { return [...]string{"nftables", "iptables"}[b] }
+
+// Rate is a number of packets in a time, and how many may come at once before it counts.
+type Rate struct {
+	Packets int
+	Per     Period
+	Burst   int // at least 1
+}
+
+// Period is the unit of a rate.
+type Period uint8
+
+const (
+	PerSecond Period = iota + 1
+	PerMinute
+	PerHour
+	PerDay
+)
+
+func (p Period) String() string { return [...]string{"none", "second", "minute", "hour", "day"}[p] }
 
 // Verdict is the end of a packet's evaluation.
 type Verdict uint8
@@ -25,10 +57,11 @@ const (
 	Drop
 	Reject
 	Return // leave it to other tables' rules
+	Reset  // drop it, and end its TCP connection at the sender (RFC 9293, 3.5.2)
 )
 
 func (v Verdict) String() string {
-	return [...]string{"none", "accept", "drop", "reject", "return"}[v]
+	return [...]string{"none", "accept", "drop", "reject", "return", "reset"}[v]
 }
 
 // DefaultSettings are upstream's defaults.
@@ -38,6 +71,7 @@ func DefaultSettings() Settings {
 		EndpointToHost:    Deny,
 		FilterAllow:       Accept,
 		FilterDeny:        Drop,
+		MangleAllow:       Accept,
 		MarkMask:          0xffff0000,
 		IPv6:              true,
 		VXLANPort:         4789,

@@ -19,6 +19,7 @@ type context struct {
 	tunnels  map[string]dataplane.Tunnel
 	accept   uint32     // mark: allowed by policy
 	pass     uint32     // mark: leave the tier
+	cut      uint32     // mark of the flow: policy has come to deny it
 	snat     netip.Addr // natOutgoing's source; invalid: masquerade
 	contents contents
 	sets     map[string]setSource
@@ -69,14 +70,27 @@ const maxLogPrefix = 125
 
 // marks takes the lowest bits of the mask.
 func (c *context) marks(mask uint32) error {
-	for _, bit := range []*uint32{&c.accept, &c.pass} {
+	for _, bit := range []*uint32{&c.accept, &c.pass, &c.cut} {
 		*bit = mask & -mask
 		if *bit == 0 {
-			return fmt.Errorf("NftablesMarkMask %#x: policy needs 2 bits of the packet mark; set more bits", c.set.MarkMask)
+			return fmt.Errorf("%s %#x: policy needs 3 bits of the mark; set more bits", markMaskName[c.set.Backend], c.set.MarkMask)
 		}
 		mask &^= *bit
 	}
 	return nil
+}
+
+var markMaskName = map[dataplane.Backend]string{dataplane.NFTables: "NftablesMarkMask", dataplane.Iptables: "IptablesMarkMask"}
+
+// Marks returns the bits of the mask that programs use: of the packet's mark, and of the flow's
+// that says that policy has come to deny it; and the bits that are left to backends.
+func Marks(mask uint32) (packet, cut, spare uint32) {
+	c := context{}
+	if c.marks(mask) != nil {
+		return 0, 0, 0
+	}
+	packet = c.accept | c.pass
+	return packet, c.cut, mask &^ (packet | c.cut)
 }
 
 func checkPrefixes(prefixes []string) error {

@@ -36,6 +36,7 @@ func (c *context) base() map[string]*Chain {
 		return out
 	}
 	out[chainSource] = &Chain{Rules: c.source()}
+	out[chainCut] = &Chain{Rules: cutFlow()}
 	out[chainWlToHost] = &Chain{Rules: c.wlToHost()}
 	out[chainFromWl] = &Chain{Rules: c.fromWl()}
 	out[chainToWl] = &Chain{Rules: c.toWl()}
@@ -188,11 +189,20 @@ func (c *context) wlToHost() []Rule {
 	return append(rules, Rule{Verdict: end})
 }
 
-// flow judges by connection tracking.
+// flow judges by connection tracking. A flow that was cut stays so for whichever of its ends
+// speaks, though it is established.
 func (c *context) flow() []Rule {
 	return []Rule{
+		{Match: []Match{{Field: CtMark, Value: Bits{c.cut, c.cut}}}, Verdict: Goto, Target: chainCut},
 		{Match: []Match{{Field: ConnState, Value: Conns(1 << dataplane.ConnEstablished)}}, Verdict: c.allow()},
 		{Match: []Match{{Field: ConnState, Value: Conns(1 << dataplane.ConnInvalid)}}, Verdict: Drop},
+	}
+}
+
+func cutFlow() []Rule {
+	return []Rule{
+		{Match: []Match{{Field: Protocol, Value: Number(dataplane.TCP)}}, Verdict: Reset},
+		{Verdict: Drop},
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	OutIface         //
 	InIfaceSrc       // SetRef of IfaceAddrs or IfaceNets: input interface, source address
 	Mark             // Bits
+	CtMark           // Bits: of the flow's mark; a packet of no flow lacks it
 	ConnState        // Conns
 	SrcLocal         // nil: the source address is one of the host's own
 )

@@ -19,6 +19,7 @@ const (
 
 	chainSource   = "cali-wl-source" // anti-spoofing
 	chainWlToHost = "cali-wl-to-host"
+	chainCut      = "cali-cut"     // of flows that policy has come to deny
 	chainFromWl   = "cali-from-wl" // returns what the source's egress policy allows
 	chainToWl     = "cali-to-wl"   // returns what the destination's ingress policy allows
 

@@ -86,7 +86,7 @@ func (c *context) effect(a dataplane.Action) Rule {
 	case dataplane.Pass:
 		return Rule{Actions: []Action{setMark(c.pass)}, Verdict: Return}
 	case dataplane.Log:
-		return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": "}}}
+		return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": ", Rate: c.set.LogRate}}}
 	}
 	return Rule{Verdict: c.deny()}
 }

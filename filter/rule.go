@@ -1,6 +1,10 @@
 package filter
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/calicogo/calico/dataplane"
+)
 
 // Rule says what happens to a packet that fits every match: first the actions, in order,
 // then the verdict.
@@ -23,17 +27,21 @@ const (
 	Drop
 	Reject // and tell the sender, by ICMP
 	Accept // by this hook's chains; other tables may still drop
+	Reset  // drop, and end the TCP connection at the sender; the rule has matched TCP
 )
 
 func (v Verdict) String() string {
-	return [...]string{"continue", "return", "jump", "goto", "dispatch", "drop", "reject", "accept"}[v]
+	return [...]string{"continue", "return", "jump", "goto", "dispatch", "drop", "reject", "accept", "reset"}[v]
 }
 
 // Action is done to a packet. Masquerade, SNAT and DNAT end the hook.
 type Action interface{ isAction() }
 
 type (
-	Log        struct{ Prefix string }
+	Log struct {
+		Prefix string
+		Rate   dataplane.Rate // zero: unlimited
+	}
 	Count      struct{}
 	SetMark    Bits     // of the packet
 	SetCtMark  Bits     // of the flow

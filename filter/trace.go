@@ -24,7 +24,7 @@ type Visit struct {
 func (pr *Program) Trace(p dataplane.Packet) Result {
 	r := &run{pr: pr, p: p, verdict: dataplane.Return}
 	for _, h := range path(p) {
-		if end := r.hook(h); end == Drop || end == Reject {
+		if end := r.hook(h); end == Drop || end == Reject || end == Reset {
 			return r.result()
 		}
 	}
@@ -69,6 +69,9 @@ func (r *run) hook(h Hook) Verdict {
 			return end
 		case end == Reject:
 			r.verdict = dataplane.Reject
+			return end
+		case end == Reset:
+			r.verdict = dataplane.Reset
 			return end
 		case end == Accept && base.Table == FilterTable:
 			r.verdict = dataplane.Accept
@@ -174,6 +177,9 @@ func (r *run) holds(m Match) (holds, has bool) {
 		name := r.element(m.Field).Iface
 		return name == v.Name || v.Prefix && strings.HasPrefix(name, v.Name), name != ""
 	case Bits:
+		if m.Field == CtMark {
+			return (v.Value != 0) == p.Cut, p.Conn == dataplane.ConnNew || p.Conn == dataplane.ConnEstablished
+		}
 		return r.mark&v.Mask == v.Value, true
 	case Conns:
 		return v&(1<<p.Conn) != 0, true

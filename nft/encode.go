@@ -184,7 +184,10 @@ func (e *encoder) match(m filter.Match) ([]expr.Any, error) {
 	case filter.Iface:
 		return e.iface(m.Field, v, cmp)
 	case filter.Bits:
-		load := &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}
+		load := expr.Any(&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1})
+		if m.Field == filter.CtMark {
+			load = &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}
+		}
 		return append([]expr.Any{load}, masked(v.Mask, v.Value, cmp)...), nil
 	case filter.Conns:
 		load := &expr.Ct{Key: expr.CtKeySTATE, Register: reg1}
@@ -371,7 +374,7 @@ func (e *encoder) iface(f filter.Field, v filter.Iface, op expr.CmpOp) ([]expr.A
 func (e *encoder) action(a filter.Action) ([]expr.Any, error) {
 	switch a := a.(type) {
 	case filter.Log:
-		return []expr.Any{e.log(a)}, nil
+		return append(limit(a.Rate), e.log(a)), nil
 	case filter.Count:
 		return []expr.Any{&expr.Counter{}}, nil
 	case filter.SetMark:
@@ -390,6 +393,18 @@ func (e *encoder) action(a filter.Action) ([]expr.Any, error) {
 		return e.nat(expr.NATTypeDestNAT, a.Addr, a.Port), nil
 	}
 	return nil, fmt.Errorf("no encoding of action %T", a)
+}
+
+// limit lets the rest of the rule see no more than the rate.
+func limit(r dataplane.Rate) []expr.Any {
+	if r.Packets == 0 {
+		return nil
+	}
+	unit := map[dataplane.Period]expr.LimitTime{
+		dataplane.PerSecond: expr.LimitTimeSecond, dataplane.PerMinute: expr.LimitTimeMinute,
+		dataplane.PerHour: expr.LimitTimeHour, dataplane.PerDay: expr.LimitTimeDay,
+	}[r.Per]
+	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(r.Packets), Unit: unit, Burst: uint32(r.Burst)}}
 }
 
 func (e *encoder) log(a filter.Log) expr.Any {
@@ -432,6 +447,8 @@ func (e *encoder) verdict(v verdict) ([]expr.Any, error) {
 			code = 4 // RFC 4443
 		}
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}}, nil
+	case filter.Reset:
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
 	case filter.Dispatch:
 		return e.dispatch(v.target)
 	}

@@ -172,7 +172,7 @@ func (g *Gen) Settings() dataplane.Settings {
 	s.FilterAllow = Of(g, dataplane.Accept, dataplane.Accept, dataplane.Return)
 	s.FilterDeny = Of(g, dataplane.Drop, dataplane.Drop, dataplane.Reject)
 	s.AllowSpoofing, s.AllowVXLANFromPod, s.AllowIPIPFromPod = g.odds(3), g.odds(3), g.odds(3)
-	s.MarkMask = Of[uint32](g, 0xffff0000, 0x3, 0x80000001, 0xffffffff)
+	s.MarkMask = Of[uint32](g, 0xffff0000, 0xf, 0x8000000d, 0xffffffff)
 	s.IPv6 = !g.odds(15)
 	s.InterfacePrefixes = Of(g, s.InterfacePrefixes, s.InterfacePrefixes, []string{"tap", "cali"}, []string{"cali", "cal", "cali"})
 	if g.odds(5) {
