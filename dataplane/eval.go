@@ -24,10 +24,40 @@ type Step struct {
 	Ingress  bool     // else egress
 	Tier     string   // empty for profiles
 	Policy   PolicyID // of the rule; zero at the end of a tier
-	Rule     int      // its index; -1 at the end of a tier
+	Rule     int      // its index in the Policy; -1 at the end of a tier
 	Action   Action   // the rule's, or the tier's default
 	Matched  bool     // always at the end of a tier
+	Unmet    Condition
+	// Sets are those that decided: where the rule matched, all that it found the packet in;
+	// where it did not, that of the unmet condition, if that is one of a set.
+	Sets []SetID
 }
+
+// Condition is a part of a rule, by the name that it has in the API; see [Peer] for those
+// that begin with source and destination. Selectors of all sorts, and services, are sets.
+type Condition string
+
+// The conditions of a rule, in the order in which [Eval] looks at them. Those of a peer follow
+// a prefix: source.nets.
+const (
+	OfFamily      Condition = "ipVersion"
+	OfProtocol    Condition = "protocol"
+	OfNotProtocol Condition = "notProtocol"
+	OfICMP        Condition = "icmp"
+	OfNotICMP     Condition = "notICMP"
+	OfNets        Condition = "nets"
+	OfNotNets     Condition = "notNets"
+	OfSets        Condition = "sets"
+	OfNotSets     Condition = "notSets"
+	OfPorts       Condition = "ports"
+	OfNotPorts    Condition = "notPorts"
+)
+
+// Prefixes of the conditions of a peer.
+const (
+	OfSource      Condition = "source."
+	OfDestination Condition = "destination."
+)
 
 // Eval says what must become of p. It is the definition to which every backend is held;
 // it is written to be read, not to be fast.
@@ -271,7 +301,9 @@ func (e *evaluation) policy(step Step) Action {
 		rules = pol.Ingress
 	}
 	for i := range rules {
-		step.Rule, step.Action, step.Matched = i, rules[i].Action, e.matches(&rules[i])
+		step.Rule, step.Action = i, rules[i].Action
+		step.Unmet, step.Sets = e.unmet(&rules[i])
+		step.Matched = step.Unmet == ""
 		e.trace.Steps = append(e.trace.Steps, step)
 		if step.Matched && step.Action != Log {
 			return step.Action.decision()
@@ -288,15 +320,31 @@ func (a Action) decision() Action {
 	return Deny
 }
 
-func (e *evaluation) matches(r *Rule) bool {
+// unmet returns the first condition of the rule that the packet does not meet, and the set
+// that it is about, if it is about one; or "" and the sets that the rule found it in.
+func (e *evaluation) unmet(r *Rule) (Condition, []SetID) {
 	p := &e.p
-	return (r.Family == 0 || r.Family == p.Family()) &&
-		(r.Protocol == 0 || r.Protocol == p.Protocol) &&
-		(r.NotProtocol == 0 || r.NotProtocol != p.Protocol) &&
-		(r.ICMP == nil || p.ICMP() && r.ICMP.Matches(p)) &&
-		(r.NotICMP == nil || p.ICMP() && !r.NotICMP.Matches(p)) &&
-		e.matchesPeer(&r.Src, p.Src, p.SrcPort) &&
-		e.matchesPeer(&r.Dst, p.Dst, p.DstPort)
+	switch {
+	case r.Family != 0 && r.Family != p.Family():
+		return OfFamily, nil
+	case r.Protocol != 0 && r.Protocol != p.Protocol:
+		return OfProtocol, nil
+	case r.NotProtocol != 0 && r.NotProtocol == p.Protocol:
+		return OfNotProtocol, nil
+	case r.ICMP != nil && !(p.ICMP() && r.ICMP.Matches(p)):
+		return OfICMP, nil
+	case r.NotICMP != nil && !(p.ICMP() && !r.NotICMP.Matches(p)):
+		return OfNotICMP, nil
+	}
+	not, from := e.unmetBy(&r.Src, p.Src, p.SrcPort)
+	if not != "" {
+		return OfSource + not, from
+	}
+	not, to := e.unmetBy(&r.Dst, p.Dst, p.DstPort)
+	if not != "" {
+		return OfDestination + not, to
+	}
+	return "", append(from, to...)
 }
 
 // Matches tells whether the packet, which is of ICMP, has this type and code.
@@ -304,34 +352,40 @@ func (i *ICMP) Matches(p *Packet) bool {
 	return i.Type == p.Type && (!i.HasCode || i.Code == p.Code)
 }
 
-func (e *evaluation) matchesPeer(x *Peer, addr netip.Addr, port uint16) bool {
+// unmetBy is the like of unmet for one end of the packet's path. What x says of ports, even if
+// it is negative, only packets meet that have ports.
+func (e *evaluation) unmetBy(x *Peer, addr netip.Addr, port uint16) (Condition, []SetID) {
 	contains := func(n netip.Prefix) bool { return n.Contains(addr) }
 	has := func(id SetID) bool { return e.inSet(id, addr) }
 	hasNot := func(id SetID) bool { return !has(id) }
-	if len(x.Nets) > 0 && !slices.ContainsFunc(x.Nets, contains) || slices.ContainsFunc(x.NotNets, contains) ||
-		slices.ContainsFunc(x.Sets, hasNot) || slices.ContainsFunc(x.NotSets, has) {
-		return false
-	}
-	return !x.matchesPorts() || e.p.Ports() && e.portMatches(x, addr, port)
-}
-
-// matchesPorts tells whether x says anything of ports. Then it matches only packets that
-// have ports, even if what it says is negative.
-func (x *Peer) matchesPorts() bool {
-	return len(x.Ports)+len(x.PortSets)+len(x.NotPorts)+len(x.NotPortSets) > 0
-}
-
-func (e *evaluation) portMatches(x *Peer, addr netip.Addr, port uint16) bool {
-	in := func(r PortRange) bool { return r.Min <= port && port <= r.Max }
-	has := func(id SetID) bool {
+	hasPort := func(id SetID) bool {
 		_, ok := e.s.Sets[id][Member{netip.PrefixFrom(addr, addr.BitLen()), e.p.Protocol, port}]
 		return ok
 	}
-	if slices.ContainsFunc(x.NotPorts, in) || slices.ContainsFunc(x.NotPortSets, has) {
-		return false
+	in := func(r PortRange) bool { return r.Min <= port && port <= r.Max }
+	named := which(x.PortSets, hasPort)
+	switch {
+	case len(x.Nets) > 0 && !slices.ContainsFunc(x.Nets, contains):
+		return OfNets, nil
+	case slices.ContainsFunc(x.NotNets, contains):
+		return OfNotNets, nil
+	case slices.ContainsFunc(x.Sets, hasNot):
+		return OfSets, which(x.Sets, hasNot)[:1]
+	case slices.ContainsFunc(x.NotSets, has):
+		return OfNotSets, which(x.NotSets, has)[:1]
+	case len(x.NotPorts)+len(x.NotPortSets) > 0 && !e.p.Ports() || slices.ContainsFunc(x.NotPorts, in):
+		return OfNotPorts, nil
+	case slices.ContainsFunc(x.NotPortSets, hasPort):
+		return OfNotPorts, which(x.NotPortSets, hasPort)[:1]
+	case len(x.Ports)+len(x.PortSets) > 0 && !(e.p.Ports() && (slices.ContainsFunc(x.Ports, in) || len(named) > 0)):
+		return OfPorts, nil
 	}
-	any := len(x.Ports)+len(x.PortSets) == 0
-	return any || slices.ContainsFunc(x.Ports, in) || slices.ContainsFunc(x.PortSets, has)
+	return "", append(slices.Clone(x.Sets), named...)
+}
+
+// which lists the sets of which f is true.
+func which(ids []SetID, f func(SetID) bool) []SetID {
+	return slices.DeleteFunc(slices.Clone(ids), func(id SetID) bool { return !f(id) })
 }
 
 // inSet tells whether a set of prefixes contains addr. A set that is not there is empty.

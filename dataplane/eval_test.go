@@ -2,6 +2,8 @@ package dataplane
 
 import (
 	"net/netip"
+	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -153,19 +155,90 @@ func TestEvalSteps(t *testing.T) {
 	got := Eval(s, packet("cali1", "cali2", "10.0.0.1", "10.0.0.2", UDP, 53)).Steps
 	web, tail := s.Endpoints["cali2"].Ingress[0].Policies[0], s.Endpoints["cali2"].Ingress[1].Policies[0]
 	want := []Step{
-		{"cali1", false, "", s.Endpoints["cali1"].Profiles[0], 0, Allow, true},
-		{"cali2", true, "default", web, 0, Log, true},
-		{"cali2", true, "default", web, 1, Deny, false},
-		{"cali2", true, "default", web, 2, Allow, false},
-		{"cali2", true, "default", web, 3, Pass, true},
-		{"cali2", true, "last", tail, 0, Allow, true},
+		{Endpoint: "cali1", Policy: s.Endpoints["cali1"].Profiles[0], Action: Allow, Matched: true},
+		{Endpoint: "cali2", Ingress: true, Tier: "default", Policy: web, Rule: 0, Action: Log, Matched: true},
+		{Endpoint: "cali2", Ingress: true, Tier: "default", Policy: web, Rule: 1, Action: Deny, Unmet: "protocol"},
+		{Endpoint: "cali2", Ingress: true, Tier: "default", Policy: web, Rule: 2, Action: Allow, Unmet: "protocol"},
+		{Endpoint: "cali2", Ingress: true, Tier: "default", Policy: web, Rule: 3, Action: Pass, Matched: true},
+		{Endpoint: "cali2", Ingress: true, Tier: "last", Policy: tail, Rule: 0, Action: Allow, Matched: true},
 	}
 	if len(got) != len(want) {
 		t.Fatalf("%d steps, want %d: %+v", len(got), len(want), got)
 	}
 	for i := range want {
-		if got[i] != want[i] {
+		if !reflect.DeepEqual(got[i], want[i]) {
 			t.Errorf("step %d: %+v, want %+v", i, got[i], want[i])
+		}
+	}
+}
+
+// Each condition of a rule alone: a packet that meets it, and what is said of one that does not.
+func TestEvalUnmet(t *testing.T) {
+	const a, b, ports SetID = "s:a", "s:b", "n:p"
+	net := func(s ...string) (ns []netip.Prefix) {
+		for _, x := range s {
+			ns = append(ns, netip.MustParsePrefix(x))
+		}
+		return ns
+	}
+	tcp := packet("eth0", "cali1", "10.0.0.1", "10.0.0.2", TCP, 80)
+	sctp := tcp
+	sctp.Protocol = SCTP
+	ping := packet("eth0", "cali1", "10.0.0.1", "10.0.0.2", ICMP4, 0)
+	ping.Type, ping.Code = 8, 3
+	fragment := tcp
+	fragment.Fragment = true
+	wide := []PortRange{{1, 65535}}
+	for _, c := range []struct {
+		rule  Rule
+		p     Packet
+		unmet Condition
+		sets  []SetID
+	}{
+		{Rule{}, tcp, "", nil},
+		{Rule{Family: 4, Protocol: TCP, NotProtocol: UDP}, tcp, "", nil},
+		{Rule{Family: 6, Protocol: UDP}, tcp, "ipVersion", nil},
+		{Rule{Protocol: UDP, NotProtocol: TCP}, tcp, "protocol", nil},
+		{Rule{NotProtocol: TCP}, tcp, "notProtocol", nil},
+		{Rule{ICMP: &ICMP{Type: 8}}, ping, "", nil},
+		{Rule{ICMP: &ICMP{Type: 8, Code: 4, HasCode: true}}, ping, "icmp", nil},
+		{Rule{ICMP: &ICMP{Type: 0}}, tcp, "icmp", nil},
+		{Rule{NotICMP: &ICMP{Type: 8, Code: 4, HasCode: true}}, ping, "", nil},
+		{Rule{NotICMP: &ICMP{Type: 8}}, ping, "notICMP", nil},
+		{Rule{NotICMP: &ICMP{Type: 0}}, tcp, "notICMP", nil},
+		{Rule{Src: Peer{Nets: net("192.0.2.0/24", "10.0.0.0/31")}}, tcp, "", nil},
+		{Rule{Src: Peer{Nets: net("192.0.2.0/24", "::/0")}}, tcp, "source.nets", nil},
+		{Rule{Src: Peer{NotNets: net("10.0.0.0/31")}}, tcp, "source.notNets", nil},
+		{Rule{Dst: Peer{NotNets: net("10.0.0.0/31")}}, tcp, "", nil},
+		{Rule{Src: Peer{Sets: []SetID{a, b}}}, tcp, "", []SetID{a, b}},
+		{Rule{Src: Peer{Sets: []SetID{b}}, Dst: Peer{Sets: []SetID{a}}}, tcp, "", []SetID{b, a}},
+		{Rule{Dst: Peer{Sets: []SetID{a, b, "s:none"}}}, tcp, "destination.sets", []SetID{b}},
+		{Rule{Dst: Peer{NotSets: []SetID{b, "s:none"}}}, tcp, "", nil},
+		{Rule{Src: Peer{Sets: []SetID{a}, NotSets: []SetID{"s:none", b}}}, tcp, "source.notSets", []SetID{b}},
+		{Rule{Dst: Peer{Ports: []PortRange{{79, 79}, {80, 80}}}}, tcp, "", nil},
+		{Rule{Dst: Peer{Ports: []PortRange{{79, 79}}}}, tcp, "destination.ports", nil},
+		{Rule{Dst: Peer{Ports: []PortRange{{79, 79}}, PortSets: []SetID{"n:none", ports}}}, tcp, "", []SetID{ports}},
+		{Rule{Dst: Peer{PortSets: []SetID{ports}}}, sctp, "destination.ports", nil},
+		{Rule{Src: Peer{Ports: wide}}, fragment, "source.ports", nil},
+		{Rule{Src: Peer{NotPorts: []PortRange{{1, 1}}}}, fragment, "source.notPorts", nil},
+		{Rule{Src: Peer{NotPorts: []PortRange{{1, 1}}}}, ping, "source.notPorts", nil},
+		{Rule{Dst: Peer{NotPorts: []PortRange{{81, 90}, {80, 80}}}}, tcp, "destination.notPorts", nil},
+		{Rule{Dst: Peer{Ports: wide, NotPortSets: []SetID{"n:none", ports}}}, tcp, "destination.notPorts", []SetID{ports}},
+	} {
+		s := NewState()
+		id := PolicyID{Kind: "Profile", Name: "p"}
+		c.rule.Action = Allow
+		s.Policies[id] = &Policy{ID: id, Ingress: []Rule{c.rule}}
+		s.Endpoints["cali1"] = &Endpoint{Interface: "cali1", Addrs: []netip.Addr{c.p.Dst}, Profiles: []PolicyID{id}}
+		s.Sets[a] = Members{{Prefix: netip.MustParsePrefix("10.0.0.0/24")}: {}}
+		s.Sets[b] = Members{{Prefix: netip.MustParsePrefix("10.0.0.1/32")}: {}}
+		s.Sets[ports] = Members{{Prefix: netip.MustParsePrefix("10.0.0.2/32"), Protocol: TCP, Port: 80}: {}}
+		got := Eval(s, c.p).Steps
+		if len(got) != 1 {
+			t.Fatalf("%+v: steps %+v, want one", c.rule, got)
+		}
+		if got[0].Unmet != c.unmet || got[0].Matched != (c.unmet == "") || !slices.Equal(got[0].Sets, c.sets) {
+			t.Errorf("%+v: matched %v, unmet %q, sets %q; want %q, %q", c.rule, got[0].Matched, got[0].Unmet, got[0].Sets, c.unmet, c.sets)
 		}
 	}
 }

@@ -92,6 +92,7 @@ type Rule struct {
 	Family      Family   // 0: both
 	Protocol    Protocol // 0: any
 	NotProtocol Protocol // 0: none
+	Index       uint16   // where it stands in the stored policy, for people
 	ICMP        *ICMP    // implies that Protocol is ICMP, or ICMPv6 in IPv6
 	NotICMP     *ICMP
 	Src, Dst    Peer
@@ -125,9 +126,9 @@ type Peer struct {
 	NotNets []netip.Prefix // in none of them
 	Sets    []SetID        // in every one of these sets of prefixes
 	NotSets []SetID        // in none of these
-	// Ports and PortSets are or-ed: the port is in one of the ranges, or the pair
+	// Ports and PortSets are or-ed: the port is in one of the ranges, or the triple
 	// of address, protocol and port is in one of the sets. The rule's protocol is then
-	// one that has ports.
+	// one that has ports, or, with the sets of services, 0: they say it themselves.
 	Ports       []PortRange
 	PortSets    []SetID
 	NotPorts    []PortRange
