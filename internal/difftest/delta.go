@@ -18,6 +18,20 @@ func LinkLocal(g *Gen) netip.Addr {
 	return Of(g, addrs("fe80::ecee:eeff:feee:eeee", "fe80::1", "::")...)
 }
 
+// Step goes on from the state: by a small change of it, or to one that is quite another; and
+// returns the way there.
+func (g *Gen) Step(s **dataplane.State) *dataplane.Delta {
+	if len((*s).Endpoints) == 0 || g.odds(3) {
+		next := g.State()
+		d := Between(*s, next)
+		*s = next
+		return d
+	}
+	d := g.Delta(*s)
+	(*s).Apply(d)
+	return d
+}
+
 // Delta returns a random small change of s, now and then one that changes nothing.
 func (g *Gen) Delta(s *dataplane.State) *dataplane.Delta {
 	d := dataplane.NewDelta()

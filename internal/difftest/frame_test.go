@@ -45,13 +45,21 @@ func segment(p *dataplane.Packet, id uint32) []byte {
 	switch p.Protocol {
 	case dataplane.TCP:
 		b := ports(20)
-		b[12], b[13], b[14] = 5<<4, 0x02, 0x40 // a SYN
+		binary.BigEndian.PutUint32(b[4:], id)
+		b[12], b[13], b[14] = 5<<4, flagSYN, 0x40
+		if p.Conn == dataplane.ConnEstablished {
+			binary.BigEndian.PutUint32(b[8:], id)
+			b[13] = flagACK
+		}
 		return sum(p, append(b, tail...), 16)
 	case dataplane.UDP, dataplane.UDPLite:
 		b := append(ports(8), tail...)
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b))) // length; of UDP-Lite: coverage, all
 		return sum(p, b, 6)
 	case dataplane.SCTP:
+		if p.Conn == dataplane.ConnEstablished {
+			return dataChunk(ports(12), id)
+		}
 		return initChunk(ports(12), id)
 	case p.Family().ICMP():
 		b := append([]byte{p.Type, p.Code, 0, 0, byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}, tail...)
@@ -69,7 +77,18 @@ func segment(p *dataplane.Packet, id uint32) []byte {
 // TSN is id.
 func initChunk(b []byte, id uint32) []byte {
 	b = append(b, 1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 255, 255, 0, 1, 0, 1)
-	b = binary.BigEndian.AppendUint32(b, id)
+	return crc(binary.BigEndian.AppendUint32(b, id))
+}
+
+// dataChunk is a packet of an association (RFC 9260, 3.3.1); what it carries is id.
+func dataChunk(b []byte, id uint32) []byte {
+	binary.BigEndian.PutUint32(b[4:], vtag)
+	b = append(b, 0, 3, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+	return crc(binary.BigEndian.AppendUint32(b, id))
+}
+
+// crc fills in the checksum of an SCTP packet.
+func crc(b []byte) []byte {
 	crc := crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 	binary.LittleEndian.PutUint32(b[8:], crc)
 	return b
@@ -103,13 +122,43 @@ func checksum(b []byte) uint16 {
 	return ^uint16(s)
 }
 
-// idOf returns the id and the source of a packet that [datagram] made, and not of an ICMP
-// error that quotes one: those are longer than ours of that protocol.
-func idOf(b []byte) (id uint32, src netip.Addr, ok bool) {
-	if len(b) < 28 || b[0]>>4 == 4 && b[9] == 1 && len(b) > 32 || b[0]>>4 == 6 && b[6] == 58 && len(b) > 52 {
-		return 0, src, false
+const flagSYN, flagRST, flagACK = 0x02, 0x04, 0x10 // of TCP
+
+// split returns the protocol of an IP packet, its source, and what follows its header.
+func split(b []byte) (proto dataplane.Protocol, src netip.Addr, body []byte) {
+	if len(b) >= 20 && b[0]>>4 == 4 {
+		src, _ = netip.AddrFromSlice(b[12:16])
+		return dataplane.Protocol(b[9]), src, b[20:]
 	}
-	at := map[byte][2]int{4: {12, 16}, 6: {8, 24}}[b[0]>>4]
-	src, ok = netip.AddrFromSlice(b[at[0]:at[1]])
-	return binary.BigEndian.Uint32(b[len(b)-4:]), src, ok
+	if len(b) < 40 {
+		return 0, src, nil
+	}
+	src, _ = netip.AddrFromSlice(b[8:24])
+	return dataplane.Protocol(b[6]), src, b[40:]
+}
+
+// idOf returns the id and the source of a packet that [datagram] made; 0: it did not.
+func idOf(b []byte) (id uint32, src netip.Addr) {
+	proto, src, body := split(b)
+	icmp := proto == dataplane.ICMP4 || proto == dataplane.ICMP6
+	if len(body) < 8 || icmp && len(body) > 12 || proto == dataplane.TCP && len(body) == 20 {
+		return 0, src // an ICMP error quotes a packet; a TCP segment of ours carries the id
+	}
+	return binary.BigEndian.Uint32(b[len(b)-4:]), src
+}
+
+// replyOf returns how the packet tells the sender of another one, whose id it returns, that this
+// one was refused: by "reset" or "icmp". Empty: it tells no such thing.
+func replyOf(b []byte) (how string, id uint32) {
+	switch proto, _, body := split(b); {
+	case proto == dataplane.TCP && len(body) == 20 && body[13]&flagRST != 0:
+		if body[13]&flagACK == 0 {
+			return "reset", binary.BigEndian.Uint32(body[4:]) // where the packet acknowledged
+		}
+		return "reset", binary.BigEndian.Uint32(body[8:]) - 5 // after its SYN and 4 bytes
+	case len(body) > 12 && (proto == dataplane.ICMP4 && body[0] == 3 && body[1] == 3 || proto == dataplane.ICMP6 && body[0] == 1 && body[1] == 4):
+		id, _ := idOf(body[8:])
+		return "icmp", id
+	}
+	return "", 0
 }

@@ -62,6 +62,14 @@ func newRestless(t *testing.T, w *world) *restless {
 	return r
 }
 
+func newDriver(t *testing.T, w *world) *nft.Driver {
+	t.Helper()
+	d, err := nft.New(w.node, nft.Config{LogGroup: ruleGroup})
+	w.must(err)
+	t.Cleanup(d.Close)
+	return d
+}
+
 func restlessEndpoint(i int) *dataplane.Endpoint {
 	return &dataplane.Endpoint{
 		Interface: Iface(i), Addrs: []netip.Addr{PodAddr(i, 4), PodAddr(i, 6)},
@@ -132,16 +140,18 @@ func (r *restless) run(repairs int) error {
 
 // passed sends 400 packets and returns how many were forwarded.
 func (r *restless) passed() (n int) {
-	r.w.forget()
+	r.w.must(r.w.forget())
 	g := NewGen(uint64(r.w.id))
-	packets := make([]dataplane.Packet, 400)
+	packets := make([]Probe, 400)
 	for i := range packets {
 		f := Of(g, dataplane.Families[:]...)
-		packets[i] = dataplane.Packet{In: Uplink, Src: outside[f][0], Protocol: dataplane.UDP, SrcPort: uint16(1000 + i), DstPort: 80}
-		g.toPod(&packets[i], f)
+		packets[i].Packet = dataplane.Packet{In: Uplink, Src: outside[f][0], Protocol: dataplane.UDP, SrcPort: uint16(1000 + i), DstPort: 80}
+		g.toPod(&packets[i].Packet, f)
 	}
-	for _, seen := range r.w.send(packets) {
-		if _, ok := seen.at["fwd"]; ok {
+	sights, err := r.w.send(packets)
+	r.w.must(err)
+	for _, seen := range sights {
+		if _, ok := seen.at[seenFwd]; ok {
 			n++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/calicogo/calico/dataplane"
@@ -32,7 +33,7 @@ func TestSetsChangeWithTheirRules(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					checkQuiet(t, s.d)
+					w.must(quietNFT(s.d))
 					return
 				default:
 				}
@@ -47,18 +48,18 @@ type together struct {
 	bits int // how much shorter than an address the sets' prefixes are
 }
 
-// otherProfile uses the sets as well, so that they stand whatever the policy does.
-var otherProfile = dataplane.PolicyID{Kind: "Profile", Name: "other"}
+var (
+	slowPolicy  = dataplane.PolicyID{Kind: "NetworkPolicy", Name: "slow"}
+	denyPolicy  = dataplane.PolicyID{Kind: "NetworkPolicy", Name: "deny"}
+	allowPolicy = dataplane.PolicyID{Kind: "NetworkPolicy", Name: "allow"}
+)
 
 func newTogether(t *testing.T, w *world, bits int) *together {
 	s := &together{newRestless(t, w), bits}
 	d := s.in(false)
-	d.Policies[otherProfile] = &dataplane.Policy{ID: otherProfile, Ingress: []dataplane.Rule{
-		{Action: dataplane.Deny, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:deny"}}},
-		{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:allow"}}},
-	}}
+	s.policies(d, Count(t, "DIFFTEST_SLOW", 20_000))
 	ep := restlessEndpoint(Pods - 1)
-	ep.Profiles = []dataplane.PolicyID{otherProfile}
+	ep.Ingress[0].Policies = []dataplane.PolicyID{denyPolicy, allowPolicy} // so that the sets stand, whatever the others do
 	d.Endpoints[ep.Interface] = ep
 	for _, id := range []dataplane.SetID{"s:deny", "s:allow"} {
 		d.Sets[id] = &dataplane.SetDelta{Add: s.crowd(5000)}
@@ -95,22 +96,34 @@ func (s *together) sources(in bool, ids ...dataplane.SetID) *dataplane.Delta {
 	return d
 }
 
-// in returns the policy that denies one set first; else it allows the other one alone. Rules
-// that match nothing come before, so that many packets are under way between the time when the
-// kernel chose the rules for them and when they meet the sets.
+// in has the pods be asked the policy that denies one set first; else the one alone that allows the
+// other set. A policy of rules that match nothing comes before, so that a packet is under way, by
+// the rules that the kernel chose for it, for longer than the next transactions take.
 func (s *together) in(deny bool) *dataplane.Delta {
-	rules := []dataplane.Rule{{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:allow"}}}}
+	policies := []dataplane.PolicyID{slowPolicy, allowPolicy}
 	if deny {
-		rules = append([]dataplane.Rule{{Action: dataplane.Deny, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:deny"}}}}, rules...)
+		policies = []dataplane.PolicyID{slowPolicy, denyPolicy, allowPolicy}
 	}
-	p := &dataplane.Policy{ID: restlessPolicy}
-	for range 60 {
-		p.Ingress = append(p.Ingress, dataplane.Rule{Action: dataplane.Deny, Protocol: 77})
-	}
-	p.Ingress = append(p.Ingress, rules...)
 	d := dataplane.NewDelta()
-	d.Policies[restlessPolicy] = p
+	for i := range Pods - 1 {
+		ep := restlessEndpoint(i)
+		ep.Ingress[0].Policies = policies
+		d.Endpoints[ep.Interface] = ep
+	}
 	return d
+}
+
+// policies are those of which the pods are asked some or all.
+func (s *together) policies(d *dataplane.Delta, slow int) {
+	from := func(set dataplane.SetID) dataplane.Peer { return dataplane.Peer{Sets: []dataplane.SetID{set}} }
+	rules := map[dataplane.PolicyID][]dataplane.Rule{
+		slowPolicy:  slices.Repeat([]dataplane.Rule{{Action: dataplane.Deny, Protocol: 77}}, slow),
+		denyPolicy:  {{Action: dataplane.Deny, Src: from("s:deny")}},
+		allowPolicy: {{Action: dataplane.Allow, Src: from("s:allow")}},
+	}
+	for id, r := range rules {
+		d.Policies[id] = &dataplane.Policy{ID: id, Ingress: r}
+	}
 }
 
 // change makes several deltas at once.

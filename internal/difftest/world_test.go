@@ -7,11 +7,9 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	mdl "github.com/mdlayher/netlink"
 	vnl "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -33,8 +31,12 @@ type world struct {
 	raw       map[byte]int    // raw sockets of the node, by IP version
 	ends      map[string]link // by the node's device
 	log       *mdl.Conn
+	flows     *mdl.Conn
 	id        uint32
+	cpu       int // which of those it may use it sends from
 }
+
+var worlds atomic.Int32 // made so far
 
 type link struct {
 	far  int              // index of the far end
@@ -44,6 +46,7 @@ type link struct {
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, node: nstest.New(t), far: nstest.New(t), raw: map[byte]int{}, ends: map[string]link{}}
 	w.id = 0xca110000 // no other packet ends so
+	w.cpu = int(worlds.Add(1))
 	w.sysctls()
 	w.devices()
 	w.addresses()
@@ -77,6 +80,7 @@ func (w *world) sysctls() {
 		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1",
 		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/conf/all/send_redirects": "0",
 		"ipv6/conf/default/addr_gen_mode": "1", "ipv6/conf/default/accept_dad": "0",
+		"ipv4/icmp_ratemask": "0", "ipv6/icmp/ratelimit": "0", "ipv6/icmp/ratemask": "", // every refusal is told
 	})
 	w.set(w.far, map[string]string{"ipv6/conf/default/disable_ipv6": "1", "ipv6/conf/all/disable_ipv6": "1"})
 }
@@ -172,141 +176,65 @@ func (w *world) sockets() {
 	w.raw[4] = open(w.node, unix.AF_INET, unix.IPPROTO_RAW)
 	w.raw[6] = open(w.node, unix.AF_INET6, unix.IPPROTO_RAW)
 	var err error
+	w.flows, err = mdl.Dial(unix.NETLINK_NETFILTER, &mdl.Config{NetNS: w.node})
+	w.must(err)
+	w.t.Cleanup(func() { w.flows.Close() })
 	w.ct, err = vnl.NewHandleAt(netns.NsHandle(w.node), unix.NETLINK_NETFILTER)
 	w.must(err)
 	w.t.Cleanup(w.ct.Close)
 }
 
-const (
-	ruleGroup = 1
-	logGroup  = 100
-	logIn     = "in" // arrived, before any other hook
-	logPost   = "post"
-	ruleLog   = "calico-packet: "
-)
-
-// observers log what arrives, and what our chains at each hook have let pass.
-func (w *world) observers() {
-	w.listen()
-	c, err := nftables.New(nftables.WithNetNSFd(w.node))
-	w.must(err)
-	table := c.AddTable(&nftables.Table{Name: "observer", Family: nftables.TableFamilyINet})
-	for _, x := range []struct {
-		name string
-		hook *nftables.ChainHook
-		prio nftables.ChainPriority
-	}{
-		{logIn, nftables.ChainHookPrerouting, -500},
-		{"fwd", nftables.ChainHookForward, 500},
-		{"inp", nftables.ChainHookInput, 500},
-		{"out", nftables.ChainHookOutput, 500},
-		{logPost, nftables.ChainHookPostrouting, 500},
-	} {
-		chain := c.AddChain(&nftables.Chain{Name: x.name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: x.hook, Priority: &x.prio})
-		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
-			&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, // so that flows are tracked from now on
-			&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX, Group: logGroup, Data: []byte(x.name)},
-		}})
-	}
-	w.must(c.Flush())
-	// The kernel takes the checksum of UDP-Lite to be UDP's (udplite_error), so that it calls
-	// every such packet invalid.
-	w.set(w.node, map[string]string{"netfilter/nf_conntrack_checksum": "0"})
-}
-
-// listen binds to the log groups, the observers' and that of Log rules; see
-// linux/netfilter/nfnetlink_log.h.
-func (w *world) listen() {
-	var err error
-	w.log, err = mdl.Dial(unix.NETLINK_NETFILTER, &mdl.Config{NetNS: w.node})
-	w.must(err)
-	w.t.Cleanup(func() { w.log.Close() })
-	w.must(w.log.SetReadBuffer(8 << 20))
-	for _, attr := range []mdl.Attribute{
-		{Type: 1, Data: []byte{1}},                             // command: bind
-		{Type: 2, Data: []byte{0, 0, 0xff, 0xff, 2, 0}},        // mode: copy the packet
-		{Type: 5, Data: binary.BigEndian.AppendUint32(nil, 1)}, // hand over each at once
-	} {
-		body, err := mdl.MarshalAttributes([]mdl.Attribute{attr})
-		w.must(err)
-		for _, group := range []byte{logGroup, ruleGroup} {
-			_, err = w.log.Execute(mdl.Message{
-				Header: mdl.Header{Type: unix.NFNL_SUBSYS_ULOG<<8 | 1, Flags: mdl.Request | mdl.Acknowledge},
-				Data:   append([]byte{0, 0, 0, group}, body...),
-			})
-			w.must(err)
-		}
-	}
-}
-
-// sight is where one packet was seen, with which source, and how often it was logged by
-// a rule of ours.
-type sight struct {
-	at   map[string]netip.Addr
-	logs int
-}
-
 // send puts the packets on the wire, a marker behind them, and returns where each was
 // seen. All are sent from one CPU, and its queue is worked off in order; so when the
-// marker is seen all others have been through.
-func (w *world) send(packets []dataplane.Packet) []sight {
-	sent := make(chan error, 1)
+// marker is seen all others have been through. Flows that are to stand are made before.
+func (w *world) send(probes []Probe) ([]sight, error) {
 	first := w.id + 1
-	w.id += uint32(len(packets)) + 1
+	w.id += uint32(len(probes)) + 1
+	if err := w.makeFlows(probes, first); err != nil {
+		return nil, err
+	}
+	sent := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread, which is bound to a CPU, ends
-		sent <- w.sendAll(packets, first)
+		sent <- w.sendAll(probes, first)
 	}()
-	w.must(<-sent)
-	sights := make([]sight, len(packets))
-	for i := range sights {
-		sights[i].at = map[string]netip.Addr{}
+	if err := <-sent; err != nil {
+		return nil, err
 	}
-	w.must(w.log.SetReadDeadline(time.Now().Add(time.Minute))) // the marker is never lost; a hung test is
-	for {
-		msgs, err := w.log.Receive()
-		w.must(err)
-		for _, m := range msgs {
-			where, id, src := w.sighting(m)
-			switch n := int(id) - int(first); {
-			case n == len(packets):
-				return sights
-			case n >= 0 && n < len(packets):
-				sights[n].add(where, src)
-			}
-		}
-	}
+	return w.watch(first, len(probes))
 }
 
-func (s *sight) add(where string, src netip.Addr) {
-	if where == ruleLog {
-		s.logs++
-	} else if _, ok := s.at[where]; !ok {
-		s.at[where] = src
-	}
-}
-
-func (w *world) sendAll(packets []dataplane.Packet, first uint32) error {
-	var cpus unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+func (w *world) sendAll(probes []Probe, first uint32) error {
+	if err := bind(w.cpu); err != nil {
 		return err
 	}
-	var one unix.CPUSet
-	for i := 0; one.Count() == 0; i++ {
-		if cpus.IsSet(i) {
-			one.Set(i)
-		}
-	}
-	if err := unix.SchedSetaffinity(0, &one); err != nil {
-		return err
-	}
-	for i := range packets {
-		if err := w.sendOne(&packets[i], first+uint32(i)); err != nil {
-			return fmt.Errorf("send %+v: %w", packets[i], err)
+	for i := range probes {
+		if err := w.sendOne(&probes[i].Packet, first+uint32(i)); err != nil {
+			return fmt.Errorf("send %+v: %w", probes[i].Packet, err)
 		}
 	}
 	marker := dataplane.Packet{In: Uplink, Src: outside[4][0], Dst: NodeAddr(4), Protocol: 254}
-	return w.sendOne(&marker, first+uint32(len(packets)))
+	return w.sendOne(&marker, first+uint32(len(probes)))
+}
+
+// bind binds the thread to one of the CPUs that it may use, the nth or, if there are fewer, from
+// the first on again.
+func bind(n int) error {
+	var cpus, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		return err
+	}
+	n %= cpus.Count()
+	for i := 0; one.Count() == 0; i++ {
+		if !cpus.IsSet(i) {
+			continue
+		}
+		if n == 0 {
+			one.Set(i)
+		}
+		n--
+	}
+	return unix.SchedSetaffinity(0, &one)
 }
 
 func (w *world) sendOne(p *dataplane.Packet, id uint32) error {
@@ -332,23 +260,5 @@ func allowed(err error) error {
 	return err
 }
 
-func (w *world) sighting(m mdl.Message) (where string, id uint32, src netip.Addr) {
-	if m.Header.Type != unix.NFNL_SUBSYS_ULOG<<8 {
-		return "", 0, src
-	}
-	ad, err := mdl.NewAttributeDecoder(m.Data[4:])
-	w.must(err)
-	for ad.Next() {
-		switch ad.Type() {
-		case 10: // NFULA_PREFIX
-			where = ad.String()
-		case 9: // NFULA_PAYLOAD
-			id, src, _ = idOf(ad.Bytes())
-		}
-	}
-	w.must(ad.Err())
-	return where, id, src
-}
-
 // forget makes every flow new again.
-func (w *world) forget() { w.must(w.ct.ConntrackTableFlush(vnl.ConntrackTable)) }
+func (w *world) forget() error { return w.ct.ConntrackTableFlush(vnl.ConntrackTable) }

@@ -1,0 +1,235 @@
+package difftest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/nft"
+)
+
+// driver is a backend.
+type driver interface {
+	dataplane.Driver
+	Close()
+}
+
+// backends are those that can be judges.
+var backends = []backend{
+	{"nft", func(ns int) (driver, error) { return nft.New(ns, nft.Config{LogGroup: ruleGroup}) }, quietNFT},
+}
+
+type backend struct {
+	name  string
+	open  func(ns int) (driver, error)
+	quiet func(driver) error // reads back, and returns an error if the kernel is not as the driver believes
+}
+
+func quietNFT(d driver) error {
+	stats := d.(*nft.Driver).Stats
+	before := stats()
+	d.Resync()
+	if err := d.Sync(context.Background()); err != nil {
+		return err
+	}
+	if after := stats(); after.Transactions != before.Transactions || after.Reads != before.Reads+2 {
+		return fmt.Errorf("sync after Resync: from %+v to %+v, want two reads and nothing written", before, after)
+	}
+	return nil
+}
+
+// judge is a kernel's namespace with one backend's rules in it.
+type judge struct {
+	backend
+	t *testing.T
+	w *world
+	d driver
+}
+
+func newJudge(t *testing.T, b backend) *judge {
+	t.Helper()
+	j := &judge{backend: b, t: t, w: newWorld(t)}
+	j.anew()
+	t.Cleanup(func() { j.d.Close() })
+	return j
+}
+
+// anew has another driver go on from what the kernel has, which it is told nothing of.
+func (j *judge) anew() {
+	j.t.Helper()
+	if j.d != nil {
+		j.d.Close()
+	}
+	var err error
+	if j.d, err = j.open(j.w.node); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+// ask brings the kernel to the state, and sends the packets.
+func (j *judge) ask(probes []Probe) ([]sight, error) {
+	if err := j.d.Sync(context.Background()); err != nil {
+		return nil, err
+	}
+	if err := j.w.forget(); err != nil {
+		return nil, err
+	}
+	return j.w.send(probes)
+}
+
+// court are judges who are told the same.
+type court struct {
+	judges []*judge
+	every  []int // in which rounds each is asked: one in so many
+}
+
+// newCourt returns all judges there are. Those who are slow take turns.
+func newCourt(t *testing.T) *court {
+	c := &court{}
+	for _, b := range backends {
+		every := 1
+		if b.name != "nft" {
+			every = len(backends) - 1
+		}
+		c.judges, c.every = append(c.judges, newJudge(t, b)), append(c.every, every)
+	}
+	return c
+}
+
+func (c *court) update(d *dataplane.Delta) {
+	for _, j := range c.judges {
+		j.d.Update(d)
+	}
+}
+
+func (c *court) anew(s *dataplane.State) {
+	for _, j := range c.judges {
+		j.anew()
+		j.d.Update(s.Delta())
+	}
+}
+
+// asked tells whether judge i is asked in the round.
+func (c *court) asked(i, round int) bool { return (round+i)%c.every[i] == 0 }
+
+// quiet holds that the kernel is as those asked in the round believe.
+func (c *court) quiet(round int) error {
+	for i, j := range c.judges {
+		if !c.asked(i, round) {
+			continue
+		}
+		if err := j.quiet(j.d); err != nil {
+			return fmt.Errorf("%s: %w", j.name, err)
+		}
+	}
+	return nil
+}
+
+// verdicts asks those whose turn it is, side by side.
+func (c *court) verdicts(round int, probes []Probe) (map[*judge][]sight, error) {
+	sights, errs := make([][]sight, len(c.judges)), make([]error, len(c.judges))
+	var wg sync.WaitGroup
+	for i, j := range c.judges {
+		if c.asked(i, round) {
+			wg.Go(func() { sights[i], errs[i] = j.ask(probes) })
+		}
+	}
+	wg.Wait()
+	out := map[*judge][]sight{}
+	for i, j := range c.judges {
+		if errs[i] != nil {
+			return nil, fmt.Errorf("%s: %w", j.name, errs[i])
+		}
+		if sights[i] != nil {
+			out[j] = sights[i]
+		}
+	}
+	return out, nil
+}
+
+// objection says in what a packet's fate in the kernel was another than Eval's; empty: in nothing.
+func objection(s *dataplane.State, x *Probe, want dataplane.Trace, seen *sight) string {
+	begin, here := seenIn, pass(&x.Packet)
+	if x.In == "" {
+		begin = seenSent
+	}
+	first, came := seen.at[begin]
+	now, passed := seen.at[here]
+	if !came {
+		return "the packet did not arrive"
+	}
+	if want := passes(want); passed != want {
+		return fmt.Sprintf("it passes: %v, want %v", passed, want)
+	}
+	if mask := s.Settings.MarkMask; passed && (first.mark^now.mark)&^mask != 0 {
+		return fmt.Sprintf("the mark came as %#x and went as %#x: bits beyond the mask %#x changed", first.mark, now.mark, mask)
+	}
+	if why := wrongLogs(s, want, seen.logs); why != "" {
+		return why
+	}
+	if why := wrongAnswer(x, want, seen.told); why != "" {
+		return why
+	}
+	return wrongSource(x, want, seen)
+}
+
+func wrongLogs(s *dataplane.State, want dataplane.Trace, logs []string) string {
+	n := Logs(want)
+	if len(logs) > n || len(logs) < n && s.Settings.LogRate == (dataplane.Rate{}) {
+		return fmt.Sprintf("it is logged %d times, want %d", len(logs), n)
+	}
+	other := func(prefix string) bool { return prefix != s.Settings.LogPrefix+": " }
+	if i := slices.IndexFunc(logs, other); i >= 0 {
+		return fmt.Sprintf("it is logged with the prefix %q, want %q", logs[i], s.Settings.LogPrefix+": ")
+	}
+	return ""
+}
+
+// wrongAnswer looks at how the sender was told, where it must be: ICMP is not sent in answer to an
+// error of ICMP, nor where the kernel cannot check the packet.
+func wrongAnswer(x *Probe, want dataplane.Trace, told string) string {
+	how := map[dataplane.Verdict]string{dataplane.Drop: "", dataplane.Reject: "icmp", dataplane.Reset: "reset"}
+	must, denied := how[want.Verdict]
+	if !denied || want.Verdict == dataplane.Reject && (x.In == "" || !x.Ports() && x.Conn != dataplane.ConnNew || !x.Ports() && !x.ICMP()) {
+		return ""
+	}
+	if told != must && x.In != "" {
+		return fmt.Sprintf("its sender is told by %q, want %q", told, must)
+	}
+	return ""
+}
+
+// wrongSource compares the source with which the packet left. Of a packet for the node what leaves
+// is the answer; a flow that was made before is not translated.
+func wrongSource(x *Probe, want dataplane.Trace, seen *sight) string {
+	left, ok := seen.at[seenPost]
+	if !ok || x.Out == "" || x.Flow != nil {
+		return ""
+	}
+	switch own := isNode(left.src); {
+	case want.Masquerade && !own:
+		return fmt.Sprintf("it left with source %v, want one of the node's", left.src)
+	case !want.Masquerade && left.src != x.Src:
+		return fmt.Sprintf("it left with source %v, want %v", left.src, x.Src)
+	}
+	return ""
+}
+
+// kind names what became of a packet, to be counted.
+func kind(x *Probe, want dataplane.Trace) string {
+	out := pass(&x.Packet) + " " + want.Verdict.String()
+	if strings.Contains(want.Reason, "established") || x.Cut {
+		out += ", " + x.Conn.String()
+	}
+	if x.Cut {
+		out += ", cut"
+	}
+	if want.Masquerade && x.Flow == nil {
+		out += ", masquerade"
+	}
+	return out
+}
