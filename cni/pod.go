@@ -12,8 +12,14 @@ import (
 	"github.com/calicogo/calico/ipam"
 )
 
-// PodArgs are the labels and annotations that came with the request.
-type PodArgs struct{ Labels, Annotations map[string]string }
+// PodArgs are what came with the request: `args`, "org.projectcalico" of the configuration.
+type PodArgs struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+	// Where there is no Kubernetes to ask, these say the rest of what a pod is.
+	ServiceAccount string             `json:"serviceAccount"`
+	Ports          []api.EndpointPort `json:"ports"`
+}
 
 // Pod is what the cluster knows of a pod.
 type Pod struct {

@@ -43,10 +43,7 @@ type NetConf struct {
 	IncludeDefaultRoutes      bool    `json:"include_default_routes"`
 
 	Args struct {
-		Calico struct {
-			Labels      map[string]string `json:"labels"`
-			Annotations map[string]string `json:"annotations"`
-		} `json:"org.projectcalico"`
+		Calico PodArgs `json:"org.projectcalico"`
 	} `json:"args"`
 
 	// What follows is taken and ignored: the agent has a datastore connection of its own.
@@ -129,7 +126,7 @@ func ParseRequest(w *wire.Request) (*Request, error) {
 			return nil, err
 		}
 	}
-	r.Args = PodArgs{Labels: r.Conf.Args.Calico.Labels, Annotations: r.Conf.Args.Calico.Annotations}
+	r.Args = r.Conf.Args.Calico
 	return r, nil
 }
 

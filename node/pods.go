@@ -33,8 +33,19 @@ func (p etcdPods) Get(ctx context.Context, namespace, name string, args cni.PodA
 		Labels:          maps.Clone(args.Labels),
 		Annotations:     maps.Clone(args.Annotations),
 		NamespaceLabels: namespaceLabels(o.(*api.Profile)),
-		Profiles:        []string{key.Name},
+		ServiceAccount:  args.ServiceAccount,
+		Profiles:        profiles(namespace, args.ServiceAccount),
+		Ports:           args.Ports,
 	}, nil
+}
+
+// profiles are those of a pod's namespace and of its service account, if it has one.
+func profiles(namespace, serviceAccount string) []string {
+	all := []string{api.NamespaceProfile + namespace}
+	if serviceAccount != "" {
+		all = append(all, api.ServiceAccountProfile+namespace+"."+serviceAccount)
+	}
+	return all
 }
 
 func unknownNamespace(namespace string, key store.Key, err error) error {
