@@ -108,6 +108,11 @@ func (c *Client) Connect(ctx context.Context, r ConnectRequest, out io.Writer) e
 	return c.call(ctx, "connect", r, out, nil)
 }
 
+// Send sends single packets and prints what became of each.
+func (c *Client) Send(ctx context.Context, r SendRequest, out io.Writer) error {
+	return c.call(ctx, "send", r, out, nil)
+}
+
 // Probe sends probes until their time is over or ctx ends, prints a line for each flow and
 // returns what became of each.
 func (c *Client) Probe(ctx context.Context, r ProbeRequest, out io.Writer) ([]ProbeResult, error) {

@@ -110,8 +110,8 @@ func (p *pod) runtimeConf() *libcni.RuntimeConf {
 	}
 }
 
-// cniConfig is the node's configuration with the pod's labels in the `args` of each
-// plugin, from where Calico's takes them when there is no Kubernetes to ask.
+// cniConfig is the node's configuration with what is known of the pod in the `args` of each
+// plugin, from where Calico's takes it when there is no Kubernetes to ask.
 func (p *pod) cniConfig() (*libcni.NetworkConfigList, error) {
 	b, err := os.ReadFile(p.node.file(cniConf))
 	if errors.Is(err, os.ErrNotExist) {
@@ -126,8 +126,10 @@ func (p *pod) cniConfig() (*libcni.NetworkConfigList, error) {
 	}
 	plugins, _ := list["plugins"].([]any)
 	for _, plugin := range plugins {
-		if m, ok := plugin.(map[string]any); ok && len(p.labels) > 0 {
-			m["args"] = map[string]any{"org.projectcalico": map[string]any{"labels": p.labels}}
+		if m, ok := plugin.(map[string]any); ok {
+			m["args"] = map[string]any{"org.projectcalico": map[string]any{
+				"labels": p.labels, "serviceAccount": p.account, "ports": p.ports,
+			}}
 		}
 	}
 	return libcni.ConfListFromBytes([]byte(encode(list)))

@@ -40,6 +40,7 @@ var handlers = map[string]func(*Supervisor, *call) (any, error){
 	"exec":    handle((*Supervisor).exec),
 	"ping":    handle((*Supervisor).ping),
 	"connect": handle((*Supervisor).connect),
+	"send":    handle((*Supervisor).send),
 	"routes":  handle((*Supervisor).routes),
 	"status":  handle((*Supervisor).status),
 	"wait":    handle((*Supervisor).wait),

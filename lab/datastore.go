@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,11 +52,21 @@ func seedObjects(o Options, name string) []api.Object {
 	// There is no BGP in a lab yet, so the agents program the routes of every mode.
 	felix := &api.FelixConfiguration{Meta: api.Named(api.KindFelixConfiguration, "", "default")}
 	felix.Spec = api.FelixConfigurationSpec{"programClusterRoutes": json.RawMessage(`"Enabled"`)}
+	for parameter, value := range backendParameters[o.Backend] {
+		felix.Spec[parameter] = json.RawMessage(strconv.Quote(value))
+	}
 	objects := []api.Object{info, felix, namespaceProfile("default"), pool("default-ipv4-ippool", o.Encap, o.Pool, o.BlockSize)}
 	if o.Pool6.IsValid() {
 		objects = append(objects, pool("default-ipv6-ippool", o.Encap, o.Pool6, blockSize6))
 	}
 	return objects
+}
+
+// backendParameters are the parts of a FelixConfiguration that choose a backend.
+var backendParameters = map[string]map[string]string{
+	BackendNFT:            {"nftablesMode": "Enabled"},
+	BackendIptables:       {"nftablesMode": "Disabled", "iptablesBackend": "NFT"},
+	BackendIptablesLegacy: {"nftablesMode": "Disabled", "iptablesBackend": "Legacy"},
 }
 
 func pool(name, encap string, cidr netip.Prefix, blockSize int) *api.IPPool {

@@ -68,13 +68,18 @@ func (c *Client) Delete(ctx context.Context, m Manifest) (string, error) {
 	return c.write(ctx, m, deleteObjects)
 }
 
-// write does something with the objects of a manifest in the datastore, and waits until
-// the revision at which the datastore then is stands in every kernel.
+// write does something with the objects of a manifest in the datastore.
 func (c *Client) write(ctx context.Context, m Manifest, do func(context.Context, store.Store, []api.Object) (string, error)) (string, error) {
 	objects, err := m.objects()
 	if err != nil {
 		return "", err
 	}
+	return c.change(ctx, m.Patience, func(st store.Store) (string, error) { return do(ctx, st, objects) })
+}
+
+// change does something in the datastore, and waits until the revision at which the
+// datastore then is stands in every kernel.
+func (c *Client) change(ctx context.Context, patience time.Duration, do func(store.Store) (string, error)) (string, error) {
 	if err := c.call(ctx, "etcd", EtcdCheck, io.Discard, nil); err != nil {
 		return "", err
 	}
@@ -83,7 +88,7 @@ func (c *Client) write(ctx context.Context, m Manifest, do func(context.Context,
 		return "", err
 	}
 	defer st.Close()
-	said, err := do(ctx, st, objects)
+	said, err := do(st)
 	if err != nil {
 		return said, err
 	}
@@ -91,7 +96,7 @@ func (c *Client) write(ctx context.Context, m Manifest, do func(context.Context,
 	if err != nil {
 		return said, err
 	}
-	stopped, err := c.Wait(ctx, revision, m.Patience)
+	stopped, err := c.Wait(ctx, revision, patience)
 	for _, n := range stopped {
 		said += fmt.Sprintf("not yet in force on %s, whose agent is stopped\n", n)
 	}

@@ -14,6 +14,7 @@ type Options struct {
 	Pool      netip.Prefix // of the pods
 	Pool6     netip.Prefix // the zero value: the lab has no IPv6
 	BlockSize int          // prefix length of the IPv4 blocks, 20 to 32
+	Backend   string       // one of Backends: what holds the rules when the lab begins
 	// NoAgents leaves the nodes without `calico node`: bare namespaces on one link.
 	NoAgents bool
 }
@@ -21,7 +22,7 @@ type Options struct {
 // DefaultOptions are those of `calico lab up` without flags. The encapsulation is that of
 // upstream's manifest.
 func DefaultOptions() Options {
-	return Options{Nodes: 3, Encap: EncapIPIP, Pool: netip.MustParsePrefix("10.10.0.0/16"), BlockSize: 26}
+	return Options{Nodes: 3, Encap: EncapIPIP, Pool: netip.MustParsePrefix("10.10.0.0/16"), BlockSize: 26, Backend: BackendNFT}
 }
 
 // Values of [Options.Encap]. IPIP carries IPv4 only: with it IPv6 pods' packets travel bare.
@@ -34,6 +35,16 @@ const (
 // Encaps are all of them, the default first.
 var Encaps = []string{EncapIPIP, EncapVXLAN, EncapNone}
 
+// Values of [Options.Backend].
+const (
+	BackendNFT            = "nft"
+	BackendIptables       = "iptables" // its variant that stands on nftables
+	BackendIptablesLegacy = "iptables-legacy"
+)
+
+// Backends are all of them, the default first.
+var Backends = []string{BackendNFT, BackendIptables, BackendIptablesLegacy}
+
 const maxNodes = 50
 
 // Validate says what is wrong with o.
@@ -43,6 +54,9 @@ func (o Options) Validate() error {
 	}
 	if !slices.Contains(Encaps, o.Encap) {
 		return fmt.Errorf("--encap %q: want ipip, vxlan or none", o.Encap)
+	}
+	if !slices.Contains(Backends, o.Backend) {
+		return fmt.Errorf("--backend %q: want nft, iptables or iptables-legacy", o.Backend)
 	}
 	if o.BlockSize < 20 || o.BlockSize > 32 {
 		return fmt.Errorf("--block-size %d: want a prefix length from 20 to 32", o.BlockSize)

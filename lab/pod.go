@@ -10,14 +10,19 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/calicogo/calico/api"
 )
 
 // RunRequest makes a pod.
 type RunRequest struct {
-	Pod     PodName
-	Node    string // "": the one with the fewest pods
-	Labels  map[string]string
-	Command []string // runs in the pod while it lives; may be empty
+	Pod    PodName
+	Node   string // "": the one with the fewest pods
+	Labels map[string]string
+	// ServiceAccount and Ports are what Kubernetes would know of the pod.
+	ServiceAccount string
+	Ports          []api.EndpointPort
+	Command        []string // runs in the pod while it lives; may be empty
 }
 
 // PodStatus describes a pod.
@@ -33,6 +38,8 @@ type pod struct {
 	name      PodName
 	node      *node
 	labels    map[string]string
+	account   string
+	ports     []api.EndpointPort
 	container string // CNI container ID
 	ns        *namespaces
 	listener  *listener
@@ -71,7 +78,7 @@ func (s *Supervisor) claim(r RunRequest) (*pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pod{name: r.Pod, node: n, labels: r.Labels, container: randomID()}
+	p := &pod{name: r.Pod, node: n, labels: r.Labels, account: r.ServiceAccount, ports: r.Ports, container: randomID()}
 	p.busy.Lock()
 	s.pods[r.Pod] = p
 	return p, nil

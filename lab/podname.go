@@ -3,9 +3,12 @@ package lab
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/calicogo/calico/api"
 )
 
 // PodName names a pod.
@@ -49,4 +52,19 @@ func ParseLabels(pairs []string) (map[string]string, error) {
 		labels[k] = v
 	}
 	return labels, nil
+}
+
+// ParsePorts parses ports of the form NAME=PROTOCOL/PORT.
+func ParsePorts(texts []string) ([]api.EndpointPort, error) {
+	var ports []api.EndpointPort
+	for _, text := range texts {
+		name, where, _ := strings.Cut(text, "=")
+		protocol, number, _ := strings.Cut(where, "/")
+		port, err := strconv.ParseUint(number, 10, 16)
+		if err != nil || port == 0 || name == "" || withPorts[protocol] == 0 {
+			return nil, fmt.Errorf("port %q: want NAME=PROTOCOL/PORT, such as web=tcp/80, udp or sctp", text)
+		}
+		ports = append(ports, api.EndpointPort{Name: name, Protocol: api.Protocol(protocol), Port: uint16(port)})
+	}
+	return ports, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"rsc.io/script"
 	"rsc.io/script/scripttest"
 
+	"github.com/calicogo/calico/lab"
 	"github.com/calicogo/calico/lab/labtest"
 )
 
@@ -27,28 +29,51 @@ import (
 //
 //	calicoctl ARGS...       calicoctl with the lab's datastore
 //	code N COMMAND ARGS...  a command of `calico lab` that must end with exit code N
+//	allow, deny, reject ARGS...  send --expect arrived, dropped or rejected
 //	pods run|rm N           makes or removes pods p1 … pN, several at a time; the
 //	                        addresses of those made must be unique
 //	clean NODE...           nothing of a pod is left on the nodes
 //	forge FROM ...          sends a packet in a packet, see forge
 //	repeat N COMMAND ...    runs a command N times, one of `calico lab` or calicoctl
 //	until PATTERN COMMAND ...  runs a command until it prints what matches
-//	addr VAR POD            VAR becomes the pod's IPv4 address, VAR6 its IPv6 address
+//	addr VAR [NAMESPACE/]POD  VAR becomes the pod's IPv4 address, VAR6 its IPv6 address
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts in testdata")
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		t.Run(name, func(t *testing.T) {
+	for _, file := range scripts(t, "testdata/*.txtar") {
+		t.Run(scriptName(file), func(t *testing.T) {
 			t.Parallel()
 			runScript(t, file)
 		})
 	}
 }
 
-func runScript(t *testing.T, file string) {
+// policyBackends are those that the scripts of testdata/policy run on.
+var policyBackends = []string{lab.BackendNFT}
+
+// TestPolicyScripts runs testdata/policy/*.txtar on every backend. Each is the documentation
+// of what policy can say about one thing.
+func TestPolicyScripts(t *testing.T) {
+	for _, backend := range policyBackends {
+		for _, file := range scripts(t, "testdata/policy/*.txtar") {
+			t.Run(backend+"/"+scriptName(file), func(t *testing.T) {
+				t.Parallel()
+				runScript(t, file, "--backend", backend)
+			})
+		}
+	}
+}
+
+func scripts(t *testing.T, pattern string) []string {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts in " + pattern)
+	}
+	return files
+}
+
+func scriptName(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }
+
+// runScript runs a script, of which `up` has these flags as well.
+func runScript(t *testing.T, file string, up ...string) {
 	archive, err := txtar.ParseFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +89,9 @@ func runScript(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	engine := &script.Engine{Cmds: commands(l), Conds: scripttest.DefaultConds(), Quiet: !testing.Verbose()}
+	engine.Cmds["up"] = labCommand("up", func(s *script.State, args []string) *exec.Cmd {
+		return l.Command(s.Context(), slices.Concat([]string{"up"}, up, args)...)
+	})
 	var log strings.Builder
 	err = engine.Execute(state, file, bufio.NewReader(bytes.NewReader(archive.Comment)), &log)
 	err = errors.Join(err, state.CloseAndWait(&log))
@@ -78,11 +106,16 @@ func runScript(t *testing.T, file string) {
 func commands(l *labtest.Lab) map[string]script.Cmd {
 	cmds := scripttest.DefaultCmds()
 	for _, verb := range []string{
-		"up", "down", "run", "rm", "exec", "ping", "connect", "apply", "delete", "routes", "status", "env",
+		"down", "run", "rm", "exec", "ping", "connect", "send", "apply", "delete", "configure", "routes", "status", "env",
 		"node", "etcd", "probe",
 	} {
 		cmds[verb] = labCommand(verb, func(s *script.State, args []string) *exec.Cmd {
 			return l.Command(s.Context(), append([]string{verb}, args...)...)
+		})
+	}
+	for verb, fate := range map[string]lab.Fate{"allow": lab.Arrived, "deny": lab.Dropped, "reject": lab.Rejected} {
+		cmds[verb] = labCommand(verb, func(s *script.State, args []string) *exec.Cmd {
+			return l.Command(s.Context(), append([]string{"send", "--expect", string(fate)}, args...)...)
 		})
 	}
 	cmds["capture"] = captureCommand(l)
@@ -205,15 +238,19 @@ func addr(l *labtest.Lab, s *script.State, args []string) error {
 	if err != nil {
 		return err
 	}
+	pod := args[1]
+	if !strings.Contains(pod, "/") {
+		pod = "default/" + pod
+	}
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
-		if len(f) < 3 || f[0] != "default/"+args[1] {
+		if len(f) < 3 || f[0] != pod {
 			continue
 		}
 		v4, v6, _ := strings.Cut(f[2], ",")
 		return errors.Join(s.Setenv(args[0], v4), s.Setenv(args[0]+"6", v6))
 	}
-	return fmt.Errorf("no pod default/%s", args[1])
+	return fmt.Errorf("no pod %s", pod)
 }
 
 // unique checks that no two lines of `run` have the same addresses.

@@ -9,20 +9,20 @@ import (
 	"sync"
 	"time"
 
-	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/netlink"
 )
 
-// witness watches a pod's interface for packets by which flows open: UDP, and TCP with
-// SYN or RST.
+// witness watches a pod's interface.
 type witness struct {
 	socket *os.File // nonblocking
-	own    map[netip.Addr]bool
-	saw    func(probePacket)
+	saw    func(frame []byte, leaving bool)
 	done   sync.WaitGroup
 }
+
+// witnessFrame is how much of a frame a witness sees.
+const witnessFrame = 256
 
 // probePacket is a packet that passed a pod's interface.
 type probePacket struct {
@@ -34,9 +34,21 @@ type probePacket struct {
 // witnessBuffer holds what comes while the reader does not run, in bytes.
 const witnessBuffer = 8 << 20
 
-// watch starts a witness; saw is called from one goroutine, for each packet.
+// watch starts a witness of the packets by which flows open, UDP, and TCP with SYN or RST;
+// saw is called from one goroutine, for each.
 func watch(ns *namespaces, saw func(probePacket)) (*witness, error) {
-	w := &witness{own: map[netip.Addr]bool{}, saw: saw}
+	return watchFrames(ns, func(frame []byte, leaving bool) {
+		if pkt, ok := parseProbe(frame); ok {
+			pkt.leaving = leaving
+			saw(pkt)
+		}
+	})
+}
+
+// watchFrames starts a witness of all Ethernet frames, the pod's own among them: those that
+// leave. saw is called from one goroutine and must not keep the frame.
+func watchFrames(ns *namespaces, saw func(frame []byte, leaving bool)) (*witness, error) {
+	w := &witness{saw: saw}
 	if err := ns.do(w.open); err != nil {
 		return nil, fmt.Errorf("watch a pod's interface: %w", err)
 	}
@@ -66,15 +78,6 @@ func (w *witness) open() error {
 	if err != nil {
 		return err
 	}
-	addrs, err := h.AddrList(link, vnl.FAMILY_ALL)
-	if err != nil {
-		return err
-	}
-	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
-			w.own[ip.Unmap()] = true
-		}
-	}
 	fd, err := sniffer(link.Attrs().Index)
 	if err != nil {
 		return err
@@ -90,19 +93,17 @@ func (w *witness) open() error {
 
 // drain reads the socket empty.
 func (w *witness) drain(fd int) {
-	frame := make([]byte, 128) // the rest is not looked at
+	frame := make([]byte, witnessFrame)
 	for {
-		n, _, err := unix.Recvfrom(fd, frame, 0)
+		n, from, err := unix.Recvfrom(fd, frame, 0)
 		if err == unix.EINTR || err == unix.ENETDOWN {
 			continue
 		}
 		if err != nil {
 			return
 		}
-		if pkt, ok := parseProbe(frame[:n]); ok {
-			pkt.leaving = w.own[pkt.from.Addr()]
-			w.saw(pkt)
-		}
+		link, ok := from.(*unix.SockaddrLinklayer)
+		w.saw(frame[:n], ok && link.Pkttype == unix.PACKET_OUTGOING)
 	}
 }
 
@@ -126,30 +127,43 @@ func (w *witness) close() (missed int) {
 	return missed
 }
 
-// parseProbe reads an Ethernet frame.
-func parseProbe(b []byte) (probePacket, bool) {
-	if len(b) < 14 {
-		return probePacket{}, false
-	}
-	switch kind, b := binary.BigEndian.Uint16(b[12:]), b[14:]; {
-	case kind == unix.ETH_P_IP && len(b) >= 20 && len(b) >= int(b[0]&15)*4:
-		return parsePorts(netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[9], b[int(b[0]&15)*4:])
-	case kind == unix.ETH_P_IPV6 && len(b) >= 40:
-		return parsePorts(netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40])), b[6], b[40:])
-	}
-	return probePacket{}, false
+// ipPacket is an IP packet, whose body may be cut short.
+type ipPacket struct {
+	from, to netip.Addr
+	protocol byte
+	body     []byte
 }
 
-func parsePorts(from, to netip.Addr, protocol byte, b []byte) (probePacket, bool) {
+// parseIP reads an Ethernet frame, without extension headers of IPv6.
+func parseIP(b []byte) (ipPacket, bool) {
+	if len(b) < 14 {
+		return ipPacket{}, false
+	}
+	switch kind, b := binary.BigEndian.Uint16(b[12:]), b[14:]; {
+	case kind == unix.ETH_P_IP && len(b) >= 20 && b[0]&15 >= 5 && len(b) >= int(b[0]&15)*4:
+		from, to := netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
+		end := max(int(b[0]&15)*4, min(len(b), int(binary.BigEndian.Uint16(b[2:])))) // padding aside
+		return ipPacket{from, to, b[9], b[int(b[0]&15)*4 : end]}, true
+	case kind == unix.ETH_P_IPV6 && len(b) >= 40:
+		from, to := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
+		end := min(len(b), 40+int(binary.BigEndian.Uint16(b[4:])))
+		return ipPacket{from, to, b[6], b[40:end]}, true
+	}
+	return ipPacket{}, false
+}
+
+// parseProbe reads an Ethernet frame; false if the packet neither opens nor ends a flow.
+func parseProbe(frame []byte) (probePacket, bool) {
 	const syn, rst = 2, 4 // RFC 9293, section 3.1
-	udp := protocol == unix.IPPROTO_UDP && len(b) >= 8
-	tcp := protocol == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&(syn|rst) != 0
+	p, ok := parseIP(frame)
+	udp := ok && p.protocol == unix.IPPROTO_UDP && len(p.body) >= 8
+	tcp := ok && p.protocol == unix.IPPROTO_TCP && len(p.body) >= 20 && p.body[13]&(syn|rst) != 0
 	if !udp && !tcp {
 		return probePacket{}, false
 	}
 	return probePacket{
-		from:  netip.AddrPortFrom(from, binary.BigEndian.Uint16(b)),
-		to:    netip.AddrPortFrom(to, binary.BigEndian.Uint16(b[2:])),
-		opens: udp || b[13]&syn != 0,
+		from:  netip.AddrPortFrom(p.from, binary.BigEndian.Uint16(p.body)),
+		to:    netip.AddrPortFrom(p.to, binary.BigEndian.Uint16(p.body[2:])),
+		opens: udp || p.body[13]&syn != 0,
 	}, true
 }

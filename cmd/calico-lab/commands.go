@@ -40,8 +40,8 @@ command. A lab's data and logs are in a directory of its own below $CALICO_LAB_D
 	root.PersistentFlags().StringVarP(&f.namespace, "namespace", "n", "default", "namespace of pods and objects that are given without one")
 	root.AddCommand(
 		upCommand(f), downCommand(f), demoCommand(f),
-		runCommand(f), rmCommand(f), execCommand(f), pingCommand(f), connectCommand(f),
-		applyCommand(f), deleteCommand(f),
+		runCommand(f), rmCommand(f), execCommand(f), pingCommand(f), connectCommand(f), sendCommand(f),
+		applyCommand(f), deleteCommand(f), configureCommand(f),
 		routesCommand(f), statusCommand(f), envCommand(f), captureCommand(f),
 		nodeCommand(f), etcdCommand(f), probeCommand(f),
 	)
@@ -136,7 +136,8 @@ func downCommand(f *flags) *cobra.Command {
 
 func runCommand(f *flags) *cobra.Command {
 	var node string
-	var labels []string
+	var labels, ports []string
+	var account string
 	c := &cobra.Command{
 		Use:   "run POD [-- COMMAND...]",
 		Short: "Make a pod, and return when it can be reached",
@@ -153,7 +154,13 @@ func runCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return usageError(err)
 			}
-			p, err := l.Run(c.Context(), lab.RunRequest{Pod: pod, Node: node, Labels: pairs, Command: args[1:]})
+			named, err := lab.ParsePorts(ports)
+			if err != nil {
+				return usageError(err)
+			}
+			p, err := l.Run(c.Context(), lab.RunRequest{
+				Pod: pod, Node: node, Labels: pairs, ServiceAccount: account, Ports: named, Command: args[1:],
+			})
 			if err != nil {
 				return err
 			}
@@ -163,6 +170,8 @@ func runCommand(f *flags) *cobra.Command {
 	}
 	c.Flags().StringVar(&node, "node", "", "node of the pod (default: the one with the fewest)")
 	c.Flags().StringArrayVarP(&labels, "labels", "l", nil, "label of the pod, key=value; may be repeated")
+	c.Flags().StringArrayVarP(&ports, "port", "p", nil, "named port of the pod, such as web=tcp/80; may be repeated")
+	c.Flags().StringVar(&account, "service-account", "", "service account of the pod (default: none)")
 	return c
 }
 

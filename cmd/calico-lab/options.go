@@ -22,6 +22,7 @@ func (f *optionFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.pool, "pool", f.o.Pool.String(), "addresses of the pods")
 	c.Flags().StringVar(&f.pool6, "pool6", "", "IPv6 addresses of the pods (default: no IPv6)")
 	c.Flags().IntVar(&f.o.BlockSize, "block-size", f.o.BlockSize, "prefix length of the blocks that a node takes from the pool")
+	c.Flags().StringVar(&f.o.Backend, "backend", f.o.Backend, "what holds the nodes' rules: nft, iptables or iptables-legacy; FelixConfiguration changes it later")
 	c.Flags().BoolVar(&f.o.NoAgents, "no-agents", false, "bare nodes")
 	c.Flags().MarkHidden("no-agents")
 }

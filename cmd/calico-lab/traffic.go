@@ -122,6 +122,24 @@ func deleteCommand(f *flags) *cobra.Command {
 	return fileCommand(f, "delete", "Delete the objects of a file, and return when that is in force", (*lab.Client).Delete)
 }
 
+func configureCommand(f *flags) *cobra.Command {
+	var patience time.Duration
+	c := &cobra.Command{
+		Use:   "configure NAME=VALUE...",
+		Short: "Change parameters of the FelixConfiguration, and return when they are in force",
+		Example: `  calico lab configure nftablesMode=Disabled iptablesBackend=Legacy
+  calico lab configure logPrefix=`,
+		Args: usage(cobra.MinimumNArgs(1)),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
+			said, err := l.Configure(c.Context(), args, patience)
+			fmt.Fprint(c.OutOrStdout(), said)
+			return err
+		}),
+	}
+	c.Flags().DurationVar(&patience, "timeout", lab.InForce, "how long to wait for the nodes")
+	return c
+}
+
 func fileCommand(f *flags, name, short string, do func(*lab.Client, context.Context, lab.Manifest) (string, error)) *cobra.Command {
 	var file string
 	var patience time.Duration
