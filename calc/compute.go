@@ -77,7 +77,7 @@ func (c *computation) findEndpoints(attachments []*dataplane.Attachment) {
 	}
 	for _, w := range objectsOf[*api.WorkloadEndpoint](c.objects) {
 		if k := wepKeyOf(w); !held[k] {
-			c.members = append(c.members, member{wep: w})
+			c.members = append(c.members, storedMember(w))
 		}
 	}
 }
@@ -91,7 +91,7 @@ func (c *computation) labels(m member) selector.Map {
 			maps.Copy(all, p.Spec.LabelsToApply)
 		}
 	}
-	ownLabels(all, m.wep)
+	m.ownLabels(all)
 	return all
 }
 
@@ -139,7 +139,7 @@ func (c *computation) fillSets() {
 		members := dataplane.Members{}
 		for _, m := range c.members {
 			if s.selector.Matches(c.labels(m)) {
-				m.each(s, c.v6, func(x dataplane.Member) { members[x] = struct{}{} })
+				m.each(&s, c.v6, func(x packed4) { members[x.member()] = struct{}{} }, func(x packed6) { members[x.member()] = struct{}{} })
 			}
 		}
 		c.state.Sets[id] = members

@@ -3,10 +3,8 @@ package calc
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/dataplane"
@@ -22,101 +20,6 @@ func wepKeyOf(o *api.WorkloadEndpoint) wepKey { return wepKey{o.Namespace, o.Nam
 
 func (k wepKey) storeKey() store.Key {
 	return store.Key{Kind: kindEndpoint, Namespace: k.namespace, Name: k.name}
-}
-
-// member is an endpoint as a member of sets: its labels by own value and by profiles, its
-// addresses and named ports. A local one may lack wep.
-type member struct {
-	wep   *api.WorkloadEndpoint
-	addrs []netip.Addr // of a local endpoint: the record's
-	local bool
-}
-
-// ownLabels puts the endpoint's own labels into l, and those that Calico gives it. What
-// its namespace is, and what labels that and its service account have, must not be for
-// whoever writes a pod's labels to say: Calico's win, and the profiles' are left alone.
-func ownLabels(l map[string]string, w *api.WorkloadEndpoint) {
-	if w == nil {
-		return
-	}
-	for k, v := range w.Labels {
-		if !strings.HasPrefix(k, api.NamespaceLabelPrefix) && !strings.HasPrefix(k, api.ServiceAccountPrefix) {
-			l[k] = v
-		}
-	}
-	l[api.LabelNamespace] = w.Namespace
-	if o := w.Spec.Orchestrator; o != "" {
-		l[api.LabelOrchestrator] = o
-	}
-	if s := w.Spec.ServiceAccountName; s != "" {
-		l[api.LabelServiceAccount] = s
-	}
-}
-
-// none tells that there is no such member.
-func (m member) none() bool { return m.wep == nil && !m.local }
-
-func (m member) profiles() []string {
-	if m.wep == nil {
-		return nil
-	}
-	return m.wep.Spec.Profiles
-}
-
-// sameAddrs and sameLabels tell whether two members differ in what they put into sets,
-// and in which sets they are.
-func (m member) sameAddrs(n member) bool {
-	if m.local != n.local || !slices.Equal(m.addrs, n.addrs) {
-		return false
-	}
-	if m.wep == n.wep {
-		return true
-	}
-	return m.wep != nil && n.wep != nil && slices.Equal(m.wep.Spec.Ports, n.wep.Spec.Ports) &&
-		(m.local || slices.Equal(m.wep.Spec.IPNetworks, n.wep.Spec.IPNetworks))
-}
-
-func (m member) sameLabels(n member) bool {
-	if m.wep == n.wep {
-		return true
-	}
-	return m.wep != nil && n.wep != nil && m.wep.Namespace == n.wep.Namespace &&
-		m.wep.Spec.Orchestrator == n.wep.Spec.Orchestrator && m.wep.Spec.ServiceAccountName == n.wep.Spec.ServiceAccountName &&
-		slices.Equal(m.wep.Spec.Profiles, n.wep.Spec.Profiles) && maps.Equal(m.wep.Labels, n.wep.Labels)
-}
-
-// each calls f with what the endpoint adds to the set s, each member once or more.
-func (m member) each(s set, v6 bool, f func(dataplane.Member)) {
-	if s.port == "" {
-		m.eachAddr(v6, func(a netip.Addr) { f(dataplane.Member{Prefix: hostNet(a)}) })
-		return
-	}
-	if m.wep == nil {
-		return
-	}
-	for _, p := range m.wep.Spec.Ports {
-		if n, ok := p.Protocol.Number(); ok && p.Name == s.port && dataplane.Protocol(n) == s.protocol {
-			m.eachAddr(v6, func(a netip.Addr) {
-				f(dataplane.Member{Prefix: hostNet(a), Protocol: s.protocol, Port: p.Port})
-			})
-		}
-	}
-}
-
-func (m member) eachAddr(v6 bool, f func(netip.Addr)) {
-	for _, a := range m.addrs {
-		if v6 || a.Is4() {
-			f(a)
-		}
-	}
-	if m.local || m.wep == nil {
-		return
-	}
-	for _, n := range m.wep.Spec.IPNetworks {
-		if p, err := parseNet(n); err == nil && p.IsSingleIP() && (v6 || p.Addr().Is4()) {
-			f(p.Addr())
-		}
-	}
 }
 
 // compareAttachments orders attachments that claim one interface: the last is the one that
@@ -138,8 +41,9 @@ func recordRevision(a *dataplane.Attachment) int64 {
 // local is an endpoint of this node, put together from its record and the datastore.
 type local struct {
 	member
-	att *dataplane.Attachment
-	key wepKey // zero: the record names no WorkloadEndpoint
+	att   *dataplane.Attachment
+	key   wepKey       // zero: the record names no WorkloadEndpoint
+	addrs []netip.Addr // the record's
 }
 
 // newLocal puts together the endpoint of the record a. stored is the stored
@@ -155,6 +59,7 @@ func newLocal(a *dataplane.Attachment, stored *api.WorkloadEndpoint) *local {
 	for _, addr := range a.Addrs {
 		if addr = addr.Unmap(); addr.IsValid() && addr.Zone() == "" && !slices.Contains(l.addrs, addr) {
 			l.addrs = append(l.addrs, addr)
+			l.nets.add(hostNet(addr))
 		}
 	}
 	return l

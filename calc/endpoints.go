@@ -10,67 +10,6 @@ import (
 	"github.com/calicogo/calico/store"
 )
 
-// item is an endpoint in the index of members: a stored WorkloadEndpoint or a local
-// endpoint. There are as many as the cluster has pods, so it is small, and the index goes
-// by its address.
-type item struct {
-	local    *local // of an item that is a local endpoint; the rest is of stored ones
-	key      wepKey
-	now, was *api.WorkloadEndpoint
-	held     int32 // how many local endpoints stand in for the stored one
-	wasHeld  bool  // settled: some did
-	dirty    bool
-}
-
-// asMember is what the index of members should know of the item.
-func (i *item) asMember() member {
-	switch {
-	case i.local != nil:
-		return i.local.member
-	case i.held > 0:
-		return member{}
-	}
-	return member{wep: i.now}
-}
-
-// wepTable holds the stored WorkloadEndpoints.
-type wepTable struct {
-	rows  map[wepKey]*item
-	dirty []*item
-}
-
-// touch makes the next settling look at k.
-func (t *wepTable) touch(k wepKey) *item {
-	i := t.rows[k]
-	if i == nil {
-		i = &item{key: k}
-		t.rows[k] = i
-	}
-	if !i.dirty {
-		i.dirty, i.was = true, i.now
-		t.dirty = append(t.dirty, i)
-	}
-	return i
-}
-
-// stored is the stored WorkloadEndpoint of the key; nil if there is none.
-func (t *wepTable) stored(k wepKey) *api.WorkloadEndpoint {
-	if i := t.rows[k]; i != nil {
-		return i.now
-	}
-	return nil
-}
-
-// settled forgets what was touched.
-func (t *wepTable) settled() {
-	for _, d := range t.dirty {
-		if d.was, d.dirty = nil, false; d.now == nil && d.held == 0 {
-			delete(t.rows, d.key)
-		}
-	}
-	t.dirty = nil
-}
-
 // endpointTables are the endpoints of this node, and whom policies govern.
 type endpointTables struct {
 	byInterface multimap[dataplane.Interface, dataplane.AttachmentID]
@@ -82,7 +21,7 @@ type endpointTables struct {
 	users     multimap[string, dataplane.Interface]               // by profile
 
 	members *labelindex.Index[*liveSet, *item] // sets in use × all endpoints
-	moving  member                             // what the index of members is being told about
+	leaving member                             // what the index of members is told to forget
 
 	dirty keySet[dataplane.Interface]
 	out   map[dataplane.Interface]*dataplane.Endpoint
@@ -160,7 +99,7 @@ func (g *Graph) settleLocal(iface dataplane.Interface) {
 	if h := g.holder(iface); h != nil {
 		var stored *api.WorkloadEndpoint
 		if h.Endpoint != nil {
-			stored = g.weps.stored(wepKeyOf(h.Endpoint))
+			stored = g.storedEndpoint(wepKeyOf(h.Endpoint))
 		}
 		is = newLocal(h, stored)
 	}
@@ -184,7 +123,7 @@ func (g *Graph) settleLocal(iface dataplane.Interface) {
 		e.governors.DeleteItem(iface)
 	} else {
 		e.locals[iface], e.items[iface] = is, i
-		e.governors.SetItem(iface, e.labels(is.wep), is.profiles())
+		e.governors.SetItem(iface, e.labels(is.member), is.profiles())
 	}
 	g.move(i, was.asMember(), is.asMember())
 }
@@ -223,61 +162,6 @@ func (g *Graph) useProfiles(l *local, change func(string, dataplane.Interface)) 
 		change(p, l.att.Interface)
 		g.rules.dirtyProfiles.add(p)
 	}
-}
-
-// settleMembers tells the index of members about stored WorkloadEndpoints.
-func (g *Graph) settleMembers() {
-	for _, d := range g.weps.dirty {
-		was := member{wep: d.was}
-		if d.wasHeld {
-			was = member{}
-		}
-		g.move(d, was, d.asMember())
-		d.wasHeld = d.held > 0
-	}
-	g.weps.settled()
-	g.wasV6 = g.v6
-}
-
-// move tells the index of members that an endpoint was one thing and is another.
-func (g *Graph) move(i *item, was, is member) {
-	e := &g.endpoints
-	same := g.v6 == g.wasV6 && was.sameAddrs(is)
-	if same && was.sameLabels(is) {
-		return
-	}
-	if !was.none() && !same {
-		e.moving = was
-		e.members.DeleteItem(i)
-	}
-	if !is.none() {
-		e.moving = is
-		e.members.SetItem(i, e.labels(is.wep), is.profiles())
-	}
-	e.moving = member{}
-}
-
-// belongs hears that an endpoint came into a set or left it.
-func (g *Graph) belongs(s *liveSet, i *item, in bool) {
-	if s.uses == 0 {
-		return // going out of use
-	}
-	m, v6 := g.endpoints.moving, g.v6
-	if !in {
-		v6 = g.wasV6
-	}
-	if m.none() {
-		m = i.asMember()
-	}
-	g.rules.touched.add(s)
-	m.each(s.set, v6, func(x dataplane.Member) { s.hold(x, in) })
-}
-
-// labels are those of ownLabels, in a map that the next call fills again.
-func (e *endpointTables) labels(w *api.WorkloadEndpoint) map[string]string {
-	clear(e.scratch)
-	ownLabels(e.scratch, w)
-	return e.scratch
 }
 
 // settleProfiles hands on the labels of profiles.

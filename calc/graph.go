@@ -19,7 +19,8 @@ type Graph struct {
 	// What it was told.
 	felix       table[string, api.FelixConfiguration]
 	attachments table[dataplane.AttachmentID, dataplane.Attachment]
-	weps        wepTable
+	weps        itemTable[wepKey]
+	netsets     itemTable[store.Key]
 	profiles    table[string, api.Profile]
 	tiers       table[string, api.Tier]
 	policies    policyTable
@@ -48,7 +49,8 @@ func New(nodeName string, local ...config.Layer) *Graph {
 		self: nodeName, local: local, problems: problemList{},
 		felix:       newTable[string, api.FelixConfiguration](),
 		attachments: newTable[dataplane.AttachmentID, dataplane.Attachment](),
-		weps:        wepTable{rows: map[wepKey]*item{}},
+		weps:        newItemTable[wepKey](),
+		netsets:     newItemTable[store.Key](),
 		profiles:    newTable[string, api.Profile](),
 		tiers:       newTable[string, api.Tier](),
 		policies:    policyTable{rows: map[store.Key]*policyItem{}},
@@ -80,7 +82,7 @@ func (g *Graph) put(k store.Key, o api.Object) {
 	case "FelixConfiguration":
 		g.felix.put(k.Name, as[api.FelixConfiguration](o))
 	case kindEndpoint:
-		g.weps.touch(wepKey{k.Namespace, k.Name}).now = as[api.WorkloadEndpoint](o)
+		g.weps.touch(wepKey{k.Namespace, k.Name}).now = storedMember(as[api.WorkloadEndpoint](o))
 	case kindProfile:
 		g.profiles.put(k.Name, as[api.Profile](o))
 	case "Tier":
@@ -211,6 +213,9 @@ func (g *Graph) toggleIPv6(on bool) {
 	}
 	for k := range g.weps.rows {
 		g.weps.touch(k)
+	}
+	for k := range g.netsets.rows {
+		g.netsets.touch(k)
 	}
 	for k := range g.nodes.rows {
 		g.nodes.touch(k)

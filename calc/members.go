@@ -95,7 +95,7 @@ func (x packed6) compare(y packed6) int {
 }
 
 func packRest(m dataplane.Member) uint32 {
-	return uint32(m.Prefix.Bits())<<24 | uint32(m.Protocol)<<16 | uint32(m.Port)
+	return uint32(max(0, m.Prefix.Bits()))<<24 | uint32(m.Protocol)<<16 | uint32(m.Port)
 }
 
 func unpackRest(a netip.Addr, rest uint32) dataplane.Member {
