@@ -108,6 +108,8 @@ type Changes struct {
 	Chains map[string]*Chain // nil: gone. A chain that stays keeps its Base.
 	Sets   map[string]*SetChange
 	Maps   map[string]*MapChange
+
+	opens bool // see Opens
 }
 
 // SetChange changes a set.

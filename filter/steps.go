@@ -16,6 +16,11 @@ package filter
 //  2. the chains and maps, and the sets without a sense;
 //  3. whatever only opens, and the sets that go, to which nothing refers any more.
 //
+// Before step 3, no packet may be under way any more by rules of before step 2: a CPU can hold one,
+// between its choice of rules and its look at a set, for longer than a transaction takes. So backends
+// wait for a grace period (netlink.GracePeriod) between a step that changes rules and
+// the next that [Changes.Opens]; other changes need not wait.
+//
 // In step 1 a packet meets the old rules and at most fewer ways to pass than they give it; in
 // step 3 the same is true of the new rules; and in step 2 of the one or the other, for the
 // kernel follows one generation of chains from a hook to its end. Whatever a step's own
@@ -34,6 +39,7 @@ func (c *Changes) Steps() []*Changes {
 			closing.Sets[name] = sc
 		case sc.Gone:
 			opening.Sets[name] = sc
+			opening.opens = opening.opens || sc.Sense != Opens && len(sc.Remove) > 0
 		case sc.Sense == Neutral || len(sc.Add)+len(sc.Remove) == 0:
 			rules.Sets[name] = sc
 		default:
@@ -42,7 +48,7 @@ func (c *Changes) Steps() []*Changes {
 				grow, shrink = shrink, grow
 			}
 			closing.put(name, shrink)
-			opening.put(name, grow)
+			opening.opens = opening.put(name, grow) || opening.opens
 		}
 	}
 	var out []*Changes
@@ -54,10 +60,17 @@ func (c *Changes) Steps() []*Changes {
 	return out
 }
 
-func (c *Changes) put(name string, sc *SetChange) {
-	if len(sc.Add)+len(sc.Remove) > 0 {
-		c.Sets[name] = sc
+// Opens tells whether packets may pass by c, the last of the steps, that are under way by rules of
+// before.
+func (c *Changes) Opens() bool { return c.opens }
+
+// put adds the change of a set if it is one.
+func (c *Changes) put(name string, sc *SetChange) bool {
+	if len(sc.Add)+len(sc.Remove) == 0 {
+		return false
 	}
+	c.Sets[name] = sc
+	return true
 }
 
 // halves returns the two parts of a change, in whichever order they are made: after the one

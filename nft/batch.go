@@ -26,6 +26,7 @@ type batch struct {
 	conn   *nftables.Conn
 	table  *nftables.Table
 	fresh  bool    // the table is new: nothing is in it
+	ruled  bool    // rules change
 	labels []label // of the messages, in order
 	drift  *drift  // what else there is to mend; never nil
 	setID  uint32
@@ -133,6 +134,7 @@ func (b *batch) clearTable() {
 
 // apply adds what makes the changes, in the order in which one thing needs another.
 func (b *batch) apply(ch *filter.Changes) {
+	b.ruled = b.ruled || len(ch.Chains)+len(ch.Maps) > 0
 	sets := sorted(ch.Sets)
 	for _, name := range sets {
 		b.newSet(name, ch.Sets[name])

@@ -37,6 +37,12 @@ func (d *drift) none() bool {
 	return d.whole == "" && d.changes.Empty() && !d.flags && len(d.policy)+len(d.others)+len(d.refill)+len(d.wipe) == 0
 }
 
+// under tells whether sets are filled anew under rules that are others than the program's: then
+// a packet could meet those with these.
+func (d *drift) under() bool {
+	return len(d.refill) > 0 && len(d.changes.Chains)+len(d.changes.Maps) > 0
+}
+
 // String says what differs, in short.
 func (d *drift) String() string {
 	if d.whole != "" {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/netlink"
 )
 
 // Config is what a Driver may be told.
@@ -38,6 +40,7 @@ type Driver struct {
 	sock   *socket
 	tables []*table
 	stats  Stats
+	ruled  time.Time // when rules last changed; zero: packets by the rules of before are through
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
@@ -116,44 +119,81 @@ func (d *Driver) Resync() {
 	}
 }
 
-// Sync brings the kernel to the wanted state: a family's new sets in one transaction, the
-// rest in the next; a table that is replaced opens to new flows in a second one. After an
+// Sync brings the kernel to the wanted state, in the steps of [filter.Changes.Steps]: first what
+// closes and the rules, of both families, and then what opens. A table that is replaced opens to
+// new flows in a second transaction. After an
 // error the family's table is as the last transaction that was taken left it, which lets
 // nothing more through than before, and the next Sync reads it back.
 func (d *Driver) Sync(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
+	try := func(t *table, f func() error) {
+		if err := f(); err != nil {
+			errs = append(errs, fmt.Errorf("nftables, table %s of %v: %w", tableName, t.enc.family, err))
+		}
+	}
+	opening := map[*table]*filter.Changes{}
 	for _, t := range d.tables {
 		if err := ctx.Err(); err != nil {
-			return err
+			errs = append(errs, err)
+			break
 		}
-		if err := d.sync(t); err != nil {
-			errs = append(errs, fmt.Errorf("nftables, table %s of %v: %w", tableName, t.enc.family, err))
+		try(t, func() (err error) {
+			opening[t], err = d.sync(t)
+			return err
+		})
+	}
+	for _, t := range d.tables {
+		if step := opening[t]; step != nil {
+			try(t, func() error { return d.step(t, step) })
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (d *Driver) sync(t *table) error {
+// sync returns what is left to be done when the other tables have their rules; nil: nothing.
+func (d *Driver) sync(t *table) (opening *filter.Changes, err error) {
 	if !t.trusted {
 		if err := t.compiler.Settle(); err != nil {
-			return err
+			return nil, err
 		}
-		return d.repair(t)
+		return nil, d.repair(t)
 	}
 	ch, err := t.compiler.Changes()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, step := range ch.Steps() {
-		if err := d.send(t, step, false); err != nil {
-			t.trusted = false
-			return err
+		if step.Opens() {
+			return step, nil // which is the last
+		}
+		if err := d.step(t, step); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return nil, nil
 }
+
+// step makes a step's changes.
+func (d *Driver) step(t *table, step *filter.Changes) error {
+	err := d.send(t, step, false)
+	if err != nil {
+		t.trusted = false
+	}
+	return err
+}
+
+// settle waits until no packet is under way by rules of before the last change of rules.
+func (d *Driver) settle() {
+	if !d.ruled.IsZero() && time.Since(d.ruled) < longAgo {
+		netlink.GracePeriod()
+	}
+	d.ruled = time.Time{}
+}
+
+// longAgo is a time after which no packet is under way, on whatever CPU.
+const longAgo = time.Second
 
 // repair reads the table and mends what is not as it must be, and no more. A table that is
 // not there, or that took no repair, is put in place whole.
@@ -165,7 +205,7 @@ func (d *Driver) repair(t *table) error {
 	d.stats.Reads++
 	switch {
 	case drift.none():
-	case drift.whole != "" || t.refused:
+	case drift.whole != "" || t.refused || drift.under():
 		if err := d.replace(t); err != nil {
 			return err
 		}
@@ -207,28 +247,33 @@ func (d *Driver) mend(t *table, drift *drift) error {
 			return err
 		}
 	}
-	steps := drift.changes.Steps()
-	if len(steps) == 0 {
-		steps = append(steps, drift.changes)
-	}
-	for i, step := range steps {
+	for _, step := range drift.changes.Steps() {
+		if step.Opens() {
+			d.settle()
+		}
 		b := newBatch(t.enc)
 		b.drift = drift
 		b.apply(step)
-		if i == len(steps)-1 {
-			b.mend()
-		}
 		if err := d.transact(b); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(drift.wipe) > 0 { // and who can say what these held closed
+		d.settle()
+	}
+	b := newBatch(t.enc)
+	b.drift = drift
+	b.mend()
+	return d.transact(b)
 }
 
 // send makes the changes in one transaction; anew: of a table that is emptied first.
 func (d *Driver) send(t *table, ch *filter.Changes, anew bool) error {
 	if ch.Empty() && !anew {
 		return nil
+	}
+	if ch.Opens() {
+		d.settle()
 	}
 	b := newBatch(t.enc)
 	if anew {
@@ -248,6 +293,9 @@ func (d *Driver) transact(b *batch) error {
 	}
 	if err := d.sock.transact(msgs); err != nil {
 		return b.explain(err)
+	}
+	if b.ruled {
+		d.ruled = time.Now()
 	}
 	d.stats.Transactions++
 	d.stats.Messages += len(msgs)
