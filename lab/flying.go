@@ -20,6 +20,7 @@ type flying struct {
 
 	// The packets that the witnesses saw: its first ones (UDP's, or a SYN), and answers.
 	left, arrived, answerLeft, returned int
+	seen                                int64 // when the first arrived, as monotonic has it
 
 	settled bool
 	unsent  bool  // the kernel would not send it

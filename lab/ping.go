@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,8 +13,9 @@ import (
 // PingRequest sends Count echo requests.
 type PingRequest struct {
 	From, To string
-	Count    int    // at least 1
-	Default  string // namespace of a pod that is given without one
+	Count    int           // at least 1
+	Timeout  time.Duration // for the first reply; 0: three seconds
+	Default  string        // namespace of a pod that is given without one
 }
 
 // PingResult says what came back.
@@ -39,7 +41,7 @@ func (s *Supervisor) ping(c *call, r PingRequest) (any, error) {
 	}
 	var all PingResult
 	for _, to := range addrs {
-		one, err := pingAddr(c, from.ns, to, r.Count)
+		one, err := pingAddr(c, from.ns, to, r)
 		if err != nil {
 			return nil, fmt.Errorf("ping %v from %s: %w", to, r.From, err)
 		}
@@ -54,7 +56,7 @@ func (s *Supervisor) ping(c *call, r PingRequest) (any, error) {
 }
 
 // pingAddr pings one address and prints what comes back, as ping(8) does.
-func pingAddr(c *call, from *namespaces, to netip.Addr, count int) (PingResult, error) {
+func pingAddr(c *call, from *namespaces, to netip.Addr, r PingRequest) (PingResult, error) {
 	var p *pinger
 	err := from.do(func() (err error) {
 		p, err = newPinger(to, uint16(rand.Uint32()))
@@ -66,7 +68,7 @@ func pingAddr(c *call, from *namespaces, to netip.Addr, count int) (PingResult, 
 	defer p.conn.Close()
 	fmt.Fprintf(c, "PING %v: 56 data bytes\n", to)
 	var result PingResult
-	for seq := 1; seq <= count && c.ctx.Err() == nil; seq++ {
+	for seq := 1; seq <= r.Count && c.ctx.Err() == nil; seq++ {
 		if seq > 1 {
 			select {
 			case <-c.ctx.Done():
@@ -74,7 +76,7 @@ func pingAddr(c *call, from *namespaces, to netip.Addr, count int) (PingResult, 
 			}
 		}
 		result.Sent++
-		ttl, err := p.once(c, uint16(seq), result.patience())
+		ttl, err := p.once(c, uint16(seq), result.patience(r.Timeout))
 		if err != nil {
 			return result, err
 		}
@@ -89,9 +91,9 @@ func pingAddr(c *call, from *namespaces, to netip.Addr, count int) (PingResult, 
 
 // patience is how long to wait for the next reply: long for the first, and so that
 // nothing but silence takes three seconds in all.
-func (r PingResult) patience() time.Duration {
+func (r PingResult) patience(first time.Duration) time.Duration {
 	if r.Received == 0 && r.Sent == 1 {
-		return noAnswer
+		return cmp.Or(first, noAnswer)
 	}
 	return time.Second
 }

@@ -57,6 +57,7 @@ type ProbeResult struct {
 type Probe struct {
 	Sent     int64 // nanoseconds of CLOCK_MONOTONIC
 	Arrived  bool
+	Seen     int64 `json:",omitempty"` // when it was seen to have arrived, likewise
 	Answered bool
 	Lost     bool
 }
@@ -388,6 +389,9 @@ func (p *prober) saw(pkt probePacket) {
 			probe.left++
 		} else {
 			probe.arrived++
+			if probe.arrived == 1 {
+				probe.seen = monotonic()
+			}
 		}
 	}
 	if probe := p.flying[pkt.to.Port()]; probe != nil && pkt.from == probe.flow.to {
@@ -436,7 +440,7 @@ func (p *prober) stopWatching() (missed int) {
 // add adds one probe to the result.
 func (f *probed) add(probe *flying, each bool) {
 	r := &f.result
-	one := Probe{Sent: probe.mono, Answered: probe.err == nil, Arrived: probe.arrived > 0}
+	one := Probe{Sent: probe.mono, Answered: probe.err == nil, Arrived: probe.arrived > 0, Seen: probe.seen}
 	switch {
 	case probe.unsent:
 		r.Unsent++

@@ -142,14 +142,22 @@ func parseIP(b []byte) (ipPacket, bool) {
 	switch kind, b := binary.BigEndian.Uint16(b[12:]), b[14:]; {
 	case kind == unix.ETH_P_IP && len(b) >= 20 && b[0]&15 >= 5 && len(b) >= int(b[0]&15)*4:
 		from, to := netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
-		end := max(int(b[0]&15)*4, min(len(b), int(binary.BigEndian.Uint16(b[2:])))) // padding aside
-		return ipPacket{from, to, b[9], b[int(b[0]&15)*4 : end]}, true
+		header := int(b[0]&15) * 4
+		return ipPacket{from, to, b[9], cut(b[header:], int(binary.BigEndian.Uint16(b[2:]))-header)}, true
 	case kind == unix.ETH_P_IPV6 && len(b) >= 40:
 		from, to := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
-		end := min(len(b), 40+int(binary.BigEndian.Uint16(b[4:])))
-		return ipPacket{from, to, b[6], b[40:end]}, true
+		return ipPacket{from, to, b[6], cut(b[40:], int(binary.BigEndian.Uint16(b[4:])))}, true
 	}
 	return ipPacket{}, false
+}
+
+// cut cuts what an Ethernet frame was filled up with. A header without a length is one that
+// the kernel fills in later.
+func cut(b []byte, length int) []byte {
+	if length <= 0 || length > len(b) {
+		return b
+	}
+	return b[:length]
 }
 
 // parseProbe reads an Ethernet frame; false if the packet neither opens nor ends a flow.

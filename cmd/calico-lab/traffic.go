@@ -26,6 +26,7 @@ func pingCommand(f *flags) *cobra.Command {
 		}),
 	}
 	c.Flags().IntVarP(&r.Count, "count", "c", 1, "number of echo requests")
+	c.Flags().DurationVar(&r.Timeout, "timeout", 3*time.Second, "how long to wait for the first reply")
 	return c
 }
 
