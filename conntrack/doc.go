@@ -1,0 +1,54 @@
+// Package conntrack has a change of policy reach the flows that live. Rules accept what is
+// established before they ask any policy, so a flow that was allowed once would pass for
+// ever; this package finds the flows that the present rules deny and sets the cut bit
+// ([filter.Marks]) in their mark, and clears it where they are allowed again. The rules do the rest: the first of each
+// hook resets TCP at whichever end speaks next, and drops everything else of a marked flow.
+//
+// # Mark, and delete
+//
+// An entry whose pod lives is marked and never deleted. Without the entry the next packet of
+// the flow would be taken for the first of a new one, for the kernel picks TCP up in mid-stream
+// (nf_conntrack_tcp_loose), and if it is an answer, the flow is judged as one in the other
+// direction, which policy may allow. Of a pod that is gone the entries are deleted: its interface
+// is gone, nothing can revive them, and the pod that is given the address next must
+// not find flows established that it never had.
+//
+// # Who judges
+//
+// A flow is judged as the hook of the filter sees the first packet of it, after translation of the
+// destination: its source is that of the original direction, its destination the source of the
+// reply. The interfaces are those of the local pods that have these addresses; where several may
+// send from one (allowedSourcePrefixes), the flow lives only if it may come from each.
+// The judge is [filter.Program.Trace] with the very programs that the kernel holds. So there is no
+// second copy of sets of 100,000 members, nothing else to keep in step, and what is denied is what a new flow
+// would be denied by; that Trace is dataplane.Eval in other words is held by tests.
+//
+// # Which flows
+//
+// Those of endpoints that a change touches: they changed, or a policy of theirs, or a set that rules of
+// such a policy use; of the last only flows with an end among the changed members. At the first
+// pass, and after [Driver.Resync], those of all local endpoints: policy may have changed while nobody
+// was here. A change that touches no endpoint costs nothing, and a namespace without flows one
+// short question.
+//
+// A packet that the old rules let pass may be under way yet as the kernel takes the new ones, and its
+// flow appear after the list was made. So after changes that may deny what was allowed, a pass
+// waits until every packet is through (an RCU grace period, some 16 ms), and lists then.
+//
+// To list is to have the kernel walk its whole table, whichever namespaces its entries are of: 7 ms for
+// 262,144 empty buckets, 240 ms with 100,000 flows, a quarter of that where one address is asked for and the
+// kernel leaves all others out. That is why a pass is in parts: [Driver.Begin] and [Driver.End] are
+// quick and belong where the rules are synced, [Pass.Collect] waits and lists, and runs beside.
+//
+// # What operators see
+//
+// `conntrack -L` shows the bit in a flow's mark; with the default mask 0xffff0000 it is 0x40000
+// (mark=262144). It goes with the flow, or when policy allows the flow again, which revives
+// nothing by itself: connections that were reset are no more.
+//
+// # Limits
+//
+// What IPVS translates has another destination in its entry than the hooks see. A change of
+// the mark mask while flows are cut lets them pass until the pass that follows it. Flows that somebody
+// hands to a flowtable pass no hook of ours.
+package conntrack

@@ -1,0 +1,61 @@
+package conntrack
+
+import (
+	"net/netip"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/netlink"
+)
+
+// judge says of flows whether the rules deny them.
+type judge struct {
+	owners   *owners
+	settings *dataplane.Settings
+	programs map[dataplane.Family]*filter.Program
+	host     map[netip.Addr]bool // the host's own addresses
+}
+
+// elsewhere stands for the device of what comes from or goes to neither a pod of this node nor the
+// node itself. No device is called so, and none of a pod.
+const elsewhere = "/"
+
+// denies tells whether the flow is denied, and whether it is ours to judge at all: one of its ends
+// is a pod of this node.
+func (j *judge) denies(f *netlink.Flow) (denied, ours bool) {
+	in, fromPod := j.device(f.Source(), j.owners.senders(f.Source(), j.settings))
+	out, toPod := j.device(f.Destination(), j.owners.byAddr[f.Destination()])
+	program := j.programs[dataplane.FamilyOf(f.Source())]
+	if !fromPod && !toPod || program == nil {
+		return false, false
+	}
+	p := dataplane.Packet{
+		Src: f.Source(), Dst: f.Destination(), Protocol: dataplane.Protocol(f.Original.Protocol),
+		SrcPort: f.Original.SrcPort, DstPort: f.Reply.SrcPort, Type: f.Original.Type, Code: f.Original.Code,
+	}
+	for _, p.In = range in {
+		for _, p.Out = range out {
+			if v := program.Trace(p).Verdict; v != dataplane.Accept && v != dataplane.Return {
+				return true, true
+			}
+		}
+	}
+	return false, true
+}
+
+// device returns the devices that packets with this end may pass: those of the pods that have it,
+// "" if it is the host's.
+func (j *judge) device(a netip.Addr, pods []dataplane.Interface) (devices []string, pod bool) {
+	switch {
+	case len(pods) > 0:
+		for _, id := range pods {
+			devices = append(devices, string(id))
+		}
+		return devices, true
+	case j.host[a] || a.IsLoopback() || a.IsMulticast() || a == broadcast:
+		return []string{""}, false
+	}
+	return []string{elsewhere}, false
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
