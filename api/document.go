@@ -77,13 +77,13 @@ func DecodeAll(file string, text []byte) ([]Object, error) {
 	return all, nil
 }
 
-// Object decodes d if it is of a kind of this package.
+// Object decodes d if it is of one of Calico's own kinds.
 func (d Document) Object() (Object, error) {
 	k, ok := KindNamed(d.Kind)
 	if d.APIVersion != GroupVersion {
 		return nil, d.errorAt("apiVersion", "apiVersion %q with kind %q: want apiVersion %s", d.APIVersion, d.Kind, GroupVersion)
 	}
-	if !ok {
+	if !ok || k.Group != "" {
 		return nil, d.errorAt("kind", "unknown kind %q; known kinds: %s", d.Kind, strings.Join(kindNames(), ", "))
 	}
 	o := k.New()
@@ -243,7 +243,9 @@ func isMarker(line []byte, marker string) bool {
 func kindNames() []string {
 	var s []string
 	for _, k := range Kinds() {
-		s = append(s, k.Name)
+		if k.Group == "" {
+			s = append(s, k.Name)
+		}
 	}
 	return s
 }

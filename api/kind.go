@@ -10,6 +10,7 @@ import (
 // Kind describes one kind of resource. The variables of this package are all there are.
 type Kind struct {
 	Name       string   // as in the field kind: "IPPool"
+	Group      string   // the apiVersion of a kind that is not Calico's own: "v1"; else empty
 	Plural     string   // lower case, as in etcd paths and on the command line: "ippools"
 	Short      []string // further names that the command line takes: "gnp"
 	Namespaced bool
@@ -82,4 +83,4 @@ func KindOf(o Object) *Kind {
 }
 
 // APIVersion is the apiVersion that objects of the kind carry.
-func (k *Kind) APIVersion() string { return GroupVersion }
+func (k *Kind) APIVersion() string { return cmp.Or(k.Group, GroupVersion) }

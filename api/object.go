@@ -65,6 +65,8 @@ func Revision(o Object) int64 {
 func SetRevision(o Object, rev int64) { o.SetResourceVersion(strconv.FormatInt(rev, 10)) }
 
 // typed returns metadata with nothing but the kind's apiVersion and name.
-func typed(kind string) Meta {
-	return Meta{TypeMeta: metav1.TypeMeta{APIVersion: GroupVersion, Kind: kind}}
+func typed(kind string) Meta { return typedOf(GroupVersion, kind) }
+
+func typedOf(apiVersion, kind string) Meta {
+	return Meta{TypeMeta: metav1.TypeMeta{APIVersion: apiVersion, Kind: kind}}
 }

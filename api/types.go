@@ -20,7 +20,8 @@ const (
 	LabelNamespace       = "projectcalico.org/namespace"
 	LabelOrchestrator    = "projectcalico.org/orchestrator"
 	LabelServiceAccount  = "projectcalico.org/serviceaccount"
-	LabelTier            = "projectcalico.org/tier" // on policies and tiers
+	LabelTier            = "projectcalico.org/tier"     // on policies and tiers
+	LabelServiceName     = "kubernetes.io/service-name" // on EndpointSlices
 	NamespaceLabelPrefix = "pcns."
 	ServiceAccountPrefix = "pcsa."
 )

@@ -86,8 +86,8 @@ const defaultNamespace = "default"
 func ofKubernetes(d api.Document) bool {
 	group, _, _ := strings.Cut(d.APIVersion, "/")
 	if group == "v1" {
-		_, err := api.FindKind(d.Kind)
-		return err != nil || d.Kind == "Node"
+		k, err := api.FindKind(d.Kind)
+		return err != nil || k.Group != "" || d.Kind == "Node"
 	}
 	return strings.HasSuffix(group, ".k8s.io") || slices.Contains([]string{"apps", "batch", "policy", "autoscaling"}, group)
 }

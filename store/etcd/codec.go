@@ -67,7 +67,7 @@ func (c *codec) read(k store.Key, path string, body []byte, rev store.Revision) 
 
 // resourceCodec is for the kinds whose body is the v3 form.
 func resourceCodec(kind *api.Kind) *codec {
-	c := &codec{kind: kind, prefixes: []string{resources + kind.Plural + "/"}, metadata: true}
+	c := &codec{kind: kind, prefixes: []string{resourcePrefix(kind)}, metadata: true}
 	c.paths = func(k store.Key) ([]string, error) {
 		p, err := resourcePath(kind, k)
 		return []string{p}, err

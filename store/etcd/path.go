@@ -13,6 +13,7 @@ import (
 const (
 	root       = "/calico/"
 	resources  = root + "resources/v3/projectcalico.org/" // PLURAL/[NAMESPACE/]NAME
+	kubernetes = root + "resources/v3/kubernetes/"        // the same, for Kubernetes' own kinds; upstream keeps none in etcd
 	ipam       = root + "ipam/v2/"
 	blocks     = ipam + "assignment/" // ipv4/block/10.10.72.0-26
 	hosts      = ipam + "host/"       // NODE/ipv4/block/10.10.72.0-26
@@ -36,12 +37,20 @@ func invalid(k store.Key, format string, args ...any) error {
 	return &store.OpError{Key: k, Err: fmt.Errorf("%w: %s", store.ErrInvalid, fmt.Sprintf(format, args...))}
 }
 
+// resourcePrefix is what the paths of a kind stored in its v3 form begin with.
+func resourcePrefix(kind *api.Kind) string {
+	if kind.Group != "" {
+		return kubernetes + kind.Plural + "/"
+	}
+	return resources + kind.Plural + "/"
+}
+
 // resourcePath is the path of an object stored in its v3 form.
 func resourcePath(kind *api.Kind, k store.Key) (string, error) {
 	if strings.Contains(k.Name, "/") || strings.Contains(k.Namespace, "/") {
 		return "", invalid(k, "names must not contain a slash")
 	}
-	p := resources + kind.Plural + "/"
+	p := resourcePrefix(kind)
 	if kind.Namespaced {
 		p += k.Namespace + "/"
 	}
@@ -50,7 +59,7 @@ func resourcePath(kind *api.Kind, k store.Key) (string, error) {
 
 // resourceKey is the inverse of resourcePath.
 func resourceKey(kind *api.Kind, path string) (store.Key, error) {
-	rest := strings.TrimPrefix(path, resources+kind.Plural+"/")
+	rest := strings.TrimPrefix(path, resourcePrefix(kind))
 	k := store.Key{Kind: kind.Name, Name: rest}
 	if kind.Namespaced {
 		k.Namespace, k.Name, _ = strings.Cut(rest, "/")
