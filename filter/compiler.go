@@ -43,6 +43,9 @@ func NewCompiler(f dataplane.Family) *Compiler {
 // Changes is next called.
 func (c *Compiler) Program() *Program { return c.program }
 
+// Settings returns those of the present state.
+func (c *Compiler) Settings() dataplane.Settings { return c.state.Settings }
+
 // Guarded returns the changes that put the program in the place of any other, in two steps:
 // after the first all is there, but pods cannot open flows, by whatever half-filled sets.
 func (c *Compiler) Guarded() (first, second *Changes) {
@@ -170,6 +173,7 @@ func (c *Compiler) step(ch *Changes) {
 	for id := range c.endpoints {
 		c.endpoint(ch, id)
 	}
+	c.groups(ch)
 	c.policyChains(ch)
 	c.programSets(ch)
 }
@@ -286,6 +290,22 @@ func (c *Compiler) dispatch(ch *Changes, name string, id dataplane.Interface, ch
 	if chain != "" {
 		mc.Add[key] = chain
 		m.Chains[key] = chain
+	}
+}
+
+// groups makes the chains of groups that are now led to and removes those that no endpoint leads to.
+func (c *Compiler) groups(ch *Changes) {
+	for name := range c.moved {
+		g, ok := c.ctx.groups[name]
+		switch {
+		case !ok:
+		case c.refs[name] <= 0:
+			c.put(ch, name, nil)
+			delete(c.ctx.groups, name)
+			delete(c.refs, name)
+		case c.program.Chains[name] == nil:
+			c.put(ch, name, c.ctx.group(g))
+		}
 	}
 }
 
