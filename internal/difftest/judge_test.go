@@ -189,18 +189,21 @@ func wrongLogs(s *dataplane.State, want dataplane.Trace, logs []string) string {
 	return ""
 }
 
-// wrongAnswer looks at how the sender was told, where it must be: ICMP is not sent in answer to an
-// error of ICMP, nor where the kernel cannot check the packet.
+// wrongAnswer looks at how the sender was told. That of a spoofed source is not where the packet
+// came from, and may be out of reach; the node itself is told in another way.
 func wrongAnswer(x *Probe, want dataplane.Trace, told string) string {
 	how := map[dataplane.Verdict]string{dataplane.Drop: "", dataplane.Reject: "icmp", dataplane.Reset: "reset"}
 	must, denied := how[want.Verdict]
-	if !denied || want.Verdict == dataplane.Reject && (x.In == "" || !x.Ports() && x.Conn != dataplane.ConnNew || !x.Ports() && !x.ICMP()) {
+	if !denied || told == must || x.In == "" || device(x.Src) != x.In || must == "icmp" && !refusable(x) {
 		return ""
 	}
-	if told != must && x.In != "" {
-		return fmt.Sprintf("its sender is told by %q, want %q", told, must)
-	}
-	return ""
+	return fmt.Sprintf("its sender is told by %q, want %q", told, must)
+}
+
+// refusable tells whether ICMP is sent in answer: it is not to what answers itself, nor where the
+// kernel cannot check the packet.
+func refusable(x *Probe) bool {
+	return x.Ports() || x.ICMP() && x.Conn == dataplane.ConnNew
 }
 
 // wrongSource compares the source with which the packet left. Of a packet for the node what leaves
