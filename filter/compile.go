@@ -24,6 +24,9 @@ func (c *context) compile(s *dataplane.State) *Program {
 	for _, ep := range s.Endpoints {
 		c.compileEndpoint(p, ep)
 	}
+	for name, g := range c.groups {
+		p.Chains[name] = c.group(g)
+	}
 	for name, pc := range c.policies {
 		p.Chains[name] = c.policy(s.Policies[pc.id], pc.ingress)
 	}

@@ -12,7 +12,7 @@ func TestCompilerForgets(t *testing.T) {
 	c := NewCompiler(dataplane.IPv4)
 	id := dataplane.PolicyID{Kind: "NetworkPolicy", Name: "p"}
 	ep := &dataplane.Endpoint{Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Ingress: []dataplane.TierPolicies{{Tier: "t", Policies: []dataplane.PolicyID{id}}}}
-	step := func(d *dataplane.Delta) [8]int {
+	step := func(d *dataplane.Delta) [9]int {
 		c.Update(d)
 		if _, err := c.Changes(); err != nil {
 			t.Fatal(err)
@@ -21,7 +21,7 @@ func TestCompilerForgets(t *testing.T) {
 		for _, m := range c.sets {
 			n += len(m.sets) + m.chains.len()
 		}
-		return [8]int{len(c.ctx.sets), len(c.ctx.policies), len(c.sets), n, len(c.refs), len(c.moved), len(c.compiled), len(c.pending)}
+		return [9]int{len(c.ctx.sets), len(c.ctx.policies), len(c.ctx.groups), len(c.sets), n, len(c.refs), len(c.moved), len(c.compiled), len(c.pending)}
 	}
 	empty := step(dataplane.NewDelta())
 	d := dataplane.NewDelta()
@@ -46,6 +46,6 @@ func TestCompilerForgets(t *testing.T) {
 	d.Sets["s:a"], d.Sets["s:unused"] = nil, &dataplane.SetDelta{Remove: all}
 	d.Endpoints["cali1"], d.Policies[id] = nil, nil
 	if got := step(d); got != empty {
-		t.Errorf("books are %v, want %v as at first (sets, policies, members, their users, refs, moved, compiled, pending)", got, empty)
+		t.Errorf("books are %v, want %v as at first (sets, policies, groups, members, their users, refs, moved, compiled, pending)", got, empty)
 	}
 }

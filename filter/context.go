@@ -25,6 +25,7 @@ type context struct {
 	sets     map[string]setSource
 	noted    []string // names put into sets since the Compiler last looked
 	policies map[string]policyChain
+	groups   map[string]group
 }
 
 // contents are what sets have of one family.
@@ -51,7 +52,7 @@ type policyChain struct {
 func newContext(s *dataplane.State, f dataplane.Family, sets contents) (*context, error) {
 	c := &context{
 		family: f, set: s.Settings, tunnels: s.Tunnels, contents: sets,
-		sets: map[string]setSource{}, policies: map[string]policyChain{},
+		sets: map[string]setSource{}, policies: map[string]policyChain{}, groups: map[string]group{},
 	}
 	if err := c.marks(s.Settings.MarkMask); err != nil {
 		return nil, err

@@ -29,7 +29,15 @@
 // And rules that let pass use other sets than rules that deny: cali40… and cali40…/deny, by
 // the [Sense] of the match. A set is rarely used both ways, and only so is it known of each
 // set which half of a change may come before the rules and which must come after them; see
-// [Changes.Steps].
+// [Changes.Steps]. A Pass rule uses both: it passes on whom the first has, and drops whom the second has
+// and the first has not, which nobody is but while members come and go.
+//
+// # Chains
+//
+// A policy has a chain a direction. All endpoints of the same tiers, policies and profiles share a chain
+// that asks these in turn, cali-gi-… for packets to them and cali-go-… for packets from them, named
+// by a hash of the list; an endpoint's own, cali-tw-… and cali-fw-…, only lead there. So what
+// a pod costs does not depend on how many policies govern it, if others are governed alike.
 //
 // # What the kernel does not do
 //

@@ -2,25 +2,44 @@ package filter
 
 import "github.com/calicogo/calico/dataplane"
 
-// endpointChains returns the chains of an endpoint: for packets from it, and to it.
+// endpointChains returns the chains of an endpoint: for packets from it, and to it. Each only leads
+// on to the chain that the endpoint shares with all others of the same tiers and profiles. (The
+// maps that dispatch could lead there too; but their elements do not change in one with the rules,
+// and a packet could meet another endpoint's rules of before.)
 func (c *context) endpointChains(ep *dataplane.Endpoint) (from, to *Chain) {
-	return &Chain{Rules: c.endpoint(ep.Egress, ep.Profiles, false)}, &Chain{Rules: c.endpoint(ep.Ingress, ep.Profiles, true)}
+	return c.lead(group{ep.Egress, ep.Profiles, false}), c.lead(group{ep.Ingress, ep.Profiles, true})
 }
 
-// endpoint returns the rules of one direction. The marks are clear where they begin; a
-// packet that returns is one that they marked as accepted.
-func (c *context) endpoint(tiers []dataplane.TierPolicies, profiles []dataplane.PolicyID, ingress bool) []Rule {
+// group is what endpoints have in common that share a chain: what they are governed by in one
+// direction.
+type group struct {
+	tiers    []dataplane.TierPolicies
+	profiles []dataplane.PolicyID
+	ingress  bool
+}
+
+func (c *context) lead(g group) *Chain {
+	name := chainGroup(&g)
+	if _, ok := c.groups[name]; !ok {
+		c.groups[name] = g
+	}
+	return &Chain{Rules: []Rule{{Verdict: Goto, Target: name}}}
+}
+
+// group returns the chain of a group. The marks are clear where it begins; a packet that returns
+// is one that it marked as accepted.
+func (c *context) group(g group) *Chain {
 	var rules []Rule
-	for i, t := range tiers {
+	for i, t := range g.tiers {
 		if i > 0 {
 			rules = append(rules, Rule{Actions: []Action{clearMarks(c.pass)}})
 		}
-		rules = append(rules, c.tier(t, ingress)...)
+		rules = append(rules, c.tier(t, g.ingress)...)
 	}
-	for _, id := range profiles {
-		rules = append(rules, c.ask(id, ingress), c.done())
+	for _, id := range g.profiles {
+		rules = append(rules, c.ask(id, g.ingress), c.done())
 	}
-	return append(rules, Rule{Verdict: c.deny()})
+	return &Chain{Rules: append(rules, Rule{Verdict: c.deny()})}
 }
 
 func (c *context) tier(t dataplane.TierPolicies, ingress bool) []Rule {

@@ -3,6 +3,7 @@ package filter
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"strings"
 
 	"github.com/calicogo/calico/dataplane"
@@ -44,6 +45,28 @@ func chainPolicy(id dataplane.PolicyID, ingress bool) string {
 	return prefix + hash(id.Kind + "\x00" + id.Namespace + "\x00" + id.Name)[:28-len(prefix)]
 }
 
+// chainGroup is the name of the chain of all endpoints that the same policies and profiles govern in
+// one direction.
+func chainGroup(g *group) string {
+	prefix := map[bool]string{false: "cali-go-", true: "cali-gi-"}[g.ingress]
+	var b []byte
+	list := func(ids []dataplane.PolicyID) {
+		b = binary.AppendUvarint(b, uint64(len(ids)))
+		for _, id := range ids {
+			for _, s := range []string{id.Kind, id.Namespace, id.Name} {
+				b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+			}
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(g.tiers)))
+	for _, t := range g.tiers {
+		b = binary.AppendUvarint(b, uint64(t.Default))
+		list(t.Policies)
+	}
+	list(g.profiles)
+	return prefix + hash(string(b))[:28-len(prefix)]
+}
+
 // hash is of 43 letters that every backend takes in names.
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
@@ -60,7 +83,7 @@ var wellKnown = map[dataplane.SetID]string{
 // setName is the name of a dataplane set's members of one family and kind, in one sense.
 func setName(id dataplane.SetID, f dataplane.Family, k SetKind, s Sense) string {
 	prefix := "cali" + [...]string{dataplane.IPv4: "4", dataplane.IPv6: "6"}[f] + map[SetKind]string{Nets: "0", Addrs: "a", Triples: "p"}[k]
-	return prefix + plainName(id) + [...]string{Neutral: "/pass", Opens: "", Closes: "/deny"}[s]
+	return prefix + plainName(id) + [...]string{Neutral: "", Opens: "", Closes: "/deny"}[s]
 }
 
 // plainName is the id as every backend takes it.

@@ -21,8 +21,31 @@ func (c *context) policy(pol *dataplane.Policy, ingress bool) *Chain {
 	}
 	for i := range from {
 		ch.Rules = append(ch.Rules, c.rules(&from[i], sense(from[i:]))...)
+		if from[i].Action == dataplane.Pass && matchesSets(&from[i]) {
+			ch.Rules = append(ch.Rules, c.undecided(&from[i])...)
+		}
 	}
 	return ch
+}
+
+// undecided returns the rules behind those of a Pass rule that matches sets. Whether a packet more
+// that passes on is one more or one less in the end, nobody knows; so it passes on by sets that
+// open, and who is in those that close but not, or not yet, in those that open is dropped.
+// Both have the same members but in the midst of a change.
+func (c *context) undecided(r *dataplane.Rule) []Rule {
+	drop := c.rules(r, Closes)
+	for i := range drop {
+		drop[i].Actions, drop[i].Verdict = nil, Drop
+	}
+	return drop
+}
+
+func matchesSets(r *dataplane.Rule) bool {
+	n := 0
+	for _, x := range []*dataplane.Peer{&r.Src, &r.Dst} {
+		n += len(x.Sets) + len(x.NotSets) + len(x.PortSets) + len(x.NotPortSets)
+	}
+	return n > 0
 }
 
 // sense is that of the first of rules: whether it lets pass what it matches. A Log rule has
@@ -31,10 +54,8 @@ func sense(rules []dataplane.Rule) Sense {
 	for i := range rules {
 		switch rules[i].Action {
 		case dataplane.Log:
-		case dataplane.Allow:
+		case dataplane.Allow, dataplane.Pass:
 			return Opens
-		case dataplane.Pass:
-			return Neutral
 		default:
 			return Closes
 		}

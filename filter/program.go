@@ -87,7 +87,7 @@ type Element struct {
 type Sense uint8
 
 const (
-	Neutral Sense = iota // some way, or none
+	Neutral Sense = iota // in themselves none: the sets that are fixed, and those that endpoints fill
 	Opens                // with an element more, no packet passes less
 	Closes               // with an element more, no packet passes more
 )

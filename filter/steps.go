@@ -24,8 +24,9 @@ package filter
 // In step 1 a packet meets the old rules and at most fewer ways to pass than they give it; in
 // step 3 the same is true of the new rules; and in step 2 of the one or the other, for the
 // kernel follows one generation of chains from a hook to its end. Whatever a step's own
-// mixture is, it can only be stricter. Sets without a sense are those of Pass rules, and
-// those that endpoints fill: these hold nothing open that the dispatch maps do not.
+// mixture is, it can only be stricter. Sets without a sense are fixed, or are
+// those that endpoints fill, which hold nothing open that the dispatch maps do not; Pass rules, which
+// have no sense, use sets of both (context.undecided).
 //
 // The price: a packet that both programs allow, by different sets, may open its flow a
 // transaction's time later. Where one prefix gives way to others inside it, or they to it, the

@@ -83,7 +83,7 @@ func TestDrift(t *testing.T) {
 		{"a rule is removed", drop(forward, "ct state"), anew(forward), "chain cali-FORWARD"},
 		{"a rule is inserted", run("insert rule ip calico cali-FORWARD accept"), anew(forward), "chain cali-FORWARD"},
 		{"a rule is appended", run("add rule ip calico cali-tw-cali1 accept"), anew(to), "chain cali-tw-cali1"},
-		{"a rule moves", func() { moveRule(t, ns, to) }, anew(to), "chain cali-tw-cali1"},
+		{"a rule moves", func() { moveRule(t, ns, "cali-from-wl") }, anew("cali-from-wl"), "chain cali-from-wl"},
 		{"a chain is emptied", run("flush chain ip calico cali-FORWARD"), anew(forward), "chain cali-FORWARD"},
 		{"two chains are emptied", run("flush chain ip calico cali-FORWARD\nflush chain ip calico cali-tw-cali1"), anew(forward) + anew(to), "chain cali-FORWARD, chain cali-tw-cali1"},
 		{"a chain is added", run("add chain ip calico other"), 2, "chain other"},
