@@ -79,6 +79,7 @@ func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), notes: map[string]string{}, changed: make(chan struct{}),
 		attached: map[dataplane.AttachmentID]dataplane.Interface{}}
 	a.loop = watch.Loop{Bell: watch.NewBell(), Step: a.step, Resync: a.distrust, Interval: cfg.Resync}
+	a.useFlows()
 	return a
 }
 
@@ -209,7 +210,9 @@ func (a *Agent) sync(ctx context.Context, rev store.Revision, seq uint64) error 
 	results := make([]result, len(a.cfg.Drivers))
 	var errs []error
 	for i, d := range a.cfg.Drivers {
-		if err := d.Sync(ctx); err != nil {
+		err := d.Sync(ctx)
+		a.synced(d, err)
+		if err != nil {
 			results[i] = resultOf(err)
 			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
 		}

@@ -16,7 +16,7 @@ import (
 // Status is what an Agent says of itself.
 type Status struct {
 	InSync   bool           // the datastore's snapshot has been seen whole
-	Revision store.Revision // newest datastore revision whose contents the kernel holds
+	Revision store.Revision // newest datastore revision whose contents the kernel holds, and which live flows obey
 	Problems []Problem      // what stands in the way, ordered
 	Stuck    error          // why new pods cannot be programmed; nil: nothing is known of
 
@@ -71,7 +71,7 @@ func (a *Agent) report(rev store.Revision, seq uint64, results []result) {
 	}
 	s.Revision, s.done = a.status.Revision, a.status.done
 	if held {
-		s.Revision, s.done = rev, seq
+		s.Revision, s.done = a.inForce(rev), seq
 	}
 	a.logChange(s.Problems)
 	a.status = s

@@ -1,0 +1,175 @@
+package felix
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/calicogo/calico/conntrack"
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/store"
+)
+
+// DriverFlows is the name of the driver of live flows.
+const DriverFlows = "flows"
+
+// flows has what the rules came to deny reach the flows that live. It is the last of the drivers: its
+// Sync begins a pass, and ends one whose flows were found meanwhile. To find them takes tens of milliseconds and
+// is done beside the agent's loop, so that neither a policy nor a pod waits for it; only the
+// revision that the status shows does.
+type flows struct {
+	d       *conntrack.Driver
+	missing error  // why there is no d
+	ring    func() // has the agent call Sync
+	rules   error  // of the rules' last Sync: by what the kernel does not hold no flow is judged
+
+	pass  *conntrack.Pass // under way
+	found chan error      // when Collect has returned
+	end   bool            // it has; the pass is being ended
+
+	begun, failed   bool           // in the last Sync
+	covers, reached store.Revision // of the pass, and of all that ended
+}
+
+// newFlows returns the driver of live flows in h's namespace, which judges by the compilers' programs.
+// A kernel without connection tracking's netlink makes it one that does nothing.
+func newFlows(h *netlink.Handle, compilers func() []*filter.Compiler) (*flows, error) {
+	f := &flows{found: make(chan error, 1), ring: func() {}}
+	d, err := conntrack.New(h, compilers)
+	switch {
+	case err == nil:
+		f.d = d
+	case conntrack.Supported(err):
+		return nil, err
+	default:
+		f.missing = fmt.Errorf("%w; flows that live when policy comes to deny them go on", err)
+	}
+	return f, nil
+}
+
+// Close waits for a pass that is under way, whose context must have ended, and frees what f holds.
+func (f *flows) Close() {
+	if f.pass != nil && !f.end {
+		<-f.found
+	}
+	if f.d != nil {
+		f.d.Close()
+	}
+}
+
+func (f *flows) Update(d *dataplane.Delta) {
+	if f.d != nil {
+		f.d.Update(d)
+	}
+}
+
+func (f *flows) Resync() {
+	if f.d != nil {
+		f.d.Resync()
+	}
+}
+
+// Sync ends the pass that is under way, if it has found all flows, or begins the next one. It
+// does not wait.
+func (f *flows) Sync(ctx context.Context) error {
+	f.begun, f.failed = false, false
+	if f.d == nil || f.rules != nil {
+		return nil
+	}
+	if f.pass != nil {
+		if err := f.finish(); err != nil {
+			f.d.Failed(f.pass)
+			f.pass, f.failed = nil, true
+			return &flowsError{err}
+		}
+	}
+	if f.pass == nil {
+		f.begin(ctx)
+	}
+	return nil
+}
+
+func (f *flows) begin(ctx context.Context) {
+	if f.pass = f.d.Begin(); f.pass == nil {
+		return
+	}
+	f.begun, f.end = true, false
+	pass := f.pass
+	go func() {
+		f.found <- pass.Collect(ctx)
+		f.ring()
+	}()
+}
+
+// finish judges what was found, some at a time, so that the loop goes on meanwhile.
+func (f *flows) finish() error {
+	if !f.end {
+		select {
+		case err := <-f.found:
+			if err != nil {
+				return err
+			}
+			f.end = true
+		default:
+			return nil
+		}
+	}
+	more, err := f.d.End(f.pass)
+	if err != nil {
+		return err
+	}
+	if more {
+		f.ring()
+		return nil
+	}
+	f.pass, f.reached = nil, max(f.reached, f.covers)
+	return nil
+}
+
+// reach returns the newest revision whose denials have reached all flows, given that which the
+// rules hold since the last Sync.
+func (f *flows) reach(rev store.Revision) store.Revision {
+	switch {
+	case f.begun:
+		f.covers = rev
+	case f.pass == nil && !f.failed:
+		f.reached = rev
+	}
+	return f.reached
+}
+
+// flowsError is one that no pod has to wait for.
+type flowsError struct{ error }
+
+func (e *flowsError) Unwrap() error { return e.error }
+
+// Failed makes it one of single objects: see [resultOf].
+func (e *flowsError) Failed() map[string]error { return map[string]error{DriverFlows: e.error} }
+
+// useFlows has the driver of live flows, if there is one, wake the agent's loop.
+func (a *Agent) useFlows() {
+	f, ok := driver[*flows](a)
+	if !ok {
+		return
+	}
+	f.ring = a.loop.Bell.Ring
+	if f.missing != nil {
+		a.notes[DriverFlows] = f.missing.Error()
+	}
+}
+
+// synced tells the driver of live flows how the rules fared.
+func (a *Agent) synced(d Driver, err error) {
+	if f, ok := driver[*flows](a); ok && d.Name == DriverRules {
+		f.rules = err
+	}
+}
+
+// inForce returns the newest revision that flows which live obey, where the drivers hold rev.
+func (a *Agent) inForce(rev store.Revision) store.Revision {
+	if f, ok := driver[*flows](a); ok {
+		return f.reach(rev)
+	}
+	return rev
+}
