@@ -142,6 +142,11 @@ func (c *Client) Capture(ctx context.Context, r CaptureRequest, out io.Writer) e
 	return c.call(ctx, "capture", r, out, nil)
 }
 
+// Log prints what the action Log tells of packets on a node.
+func (c *Client) Log(ctx context.Context, r LogRequest, out io.Writer) error {
+	return c.call(ctx, "log", r, out, nil)
+}
+
 // Node does something to a node's agent, and says what it did.
 func (c *Client) Node(ctx context.Context, r NodeRequest, out io.Writer) error {
 	return c.call(ctx, "node", r, out, nil)

@@ -44,6 +44,7 @@ var handlers = map[string]func(*Supervisor, *call) (any, error){
 	"routes":  handle((*Supervisor).routes),
 	"status":  handle((*Supervisor).status),
 	"wait":    handle((*Supervisor).wait),
+	"log":     handle((*Supervisor).log),
 	"capture": handle((*Supervisor).capture),
 	"node":    handle((*Supervisor).nodeFault),
 	"etcd":    handle((*Supervisor).etcdFault),

@@ -118,7 +118,9 @@ func commands(l *labtest.Lab) map[string]script.Cmd {
 			return l.Command(s.Context(), append([]string{"send", "--expect", string(fate)}, args...)...)
 		})
 	}
-	cmds["capture"] = captureCommand(l)
+	for _, verb := range []string{"capture", "log"} {
+		cmds[verb] = listenCommand(l, verb)
+	}
 	cmds["calicoctl"] = labCommand("calicoctl", func(s *script.State, args []string) *exec.Cmd {
 		return calicoctl(l, s, args)
 	})
@@ -150,12 +152,12 @@ func labCommand(name string, make func(*script.State, []string) *exec.Cmd) scrip
 	})
 }
 
-// captureCommand is the script command capture, which returns when it listens.
-func captureCommand(l *labtest.Lab) script.Cmd {
-	usage := script.CmdUsage{Summary: "run capture", Args: "[args...]", Async: true}
+// listenCommand is a script command that listens, and returns when it does.
+func listenCommand(l *labtest.Lab, verb string) script.Cmd {
+	usage := script.CmdUsage{Summary: "run " + verb, Args: "[args...]", Async: true}
 	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {
 		var stderr strings.Builder
-		cmd := l.Command(s.Context(), append([]string{"capture"}, args...)...)
+		cmd := l.Command(s.Context(), append([]string{verb}, args...)...)
 		cmd.Stderr = &stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {

@@ -42,7 +42,7 @@ command. A lab's data and logs are in a directory of its own below $CALICO_LAB_D
 		upCommand(f), downCommand(f), demoCommand(f),
 		runCommand(f), rmCommand(f), execCommand(f), pingCommand(f), connectCommand(f), sendCommand(f),
 		applyCommand(f), deleteCommand(f), configureCommand(f),
-		routesCommand(f), statusCommand(f), envCommand(f), captureCommand(f),
+		routesCommand(f), statusCommand(f), envCommand(f), captureCommand(f), logCommand(f),
 		nodeCommand(f), etcdCommand(f), probeCommand(f),
 	)
 	return root

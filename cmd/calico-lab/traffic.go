@@ -62,6 +62,26 @@ func captureCommand(f *flags) *cobra.Command {
 	return c
 }
 
+func logCommand(f *flags) *cobra.Command {
+	r := lab.LogRequest{}
+	c := &cobra.Command{
+		Use:   "log NODE",
+		Short: "Print the packets that the action Log logs on a node, if it logs to NFLOG",
+		Example: `  calico lab configure logActionNFLOGGroup=1
+  calico lab log node1`,
+		Args: usage(cobra.ExactArgs(1)),
+		RunE: client(f, func(c *cobra.Command, l *lab.Client, args []string) error {
+			r.Node = args[0]
+			return l.Log(c.Context(), r, c.OutOrStdout())
+		}),
+	}
+	c.Flags().Uint16Var(&r.Group, "group", 1, "group of NFLOG")
+	c.Flags().IntVarP(&r.Count, "count", "c", 0, "stop after so many packets")
+	c.Flags().StringVar(&r.Match, "match", "", "only packets whose line contains this")
+	c.Flags().DurationVar(&r.For, "for", 0, "stop after this time")
+	return c
+}
+
 func routesCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "routes NODE",
