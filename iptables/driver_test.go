@@ -1,0 +1,141 @@
+package iptables
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/internal/difftest"
+	"github.com/calicogo/calico/internal/nstest"
+)
+
+func sample() *dataplane.State {
+	s := dataplane.NewState()
+	s.Settings.Backend = dataplane.Iptables
+	web := dataplane.PolicyID{Kind: "NetworkPolicy", Namespace: "default", Name: "web"}
+	prof := dataplane.PolicyID{Kind: "Profile", Name: "kns.default"}
+	s.Endpoints["cali1"] = &dataplane.Endpoint{
+		Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd00::1")},
+		Sources:  []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")},
+		Ingress:  []dataplane.TierPolicies{{Tier: "default", Policies: []dataplane.PolicyID{web}, Default: dataplane.Deny}},
+		Profiles: []dataplane.PolicyID{prof},
+	}
+	s.Policies[web] = &dataplane.Policy{ID: web, Ingress: []dataplane.Rule{
+		{Action: dataplane.Log},
+		{
+			Action: dataplane.Allow, Protocol: dataplane.TCP,
+			Src: dataplane.Peer{Sets: []dataplane.SetID{"s:abc"}, NotNets: []netip.Prefix{netip.MustParsePrefix("10.1.0.9/32")}},
+			Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 80, Max: 80}, {Min: 8000, Max: 65535}}, PortSets: []dataplane.SetID{"n:http"}},
+		},
+		{Action: dataplane.Deny, NotICMP: &dataplane.ICMP{Type: 8, Code: 1, HasCode: true}},
+	}}
+	s.Policies[prof] = &dataplane.Policy{ID: prof, Egress: []dataplane.Rule{{Action: dataplane.Allow}}}
+	s.Sets["s:abc"] = membersOf("10.1.0.0/16", "10.1.2.3/32", "255.255.255.255/32", "fd00::/64", "ffff::/16")
+	s.Sets["n:http"] = dataplane.Members{{Prefix: netip.MustParsePrefix("10.1.0.1/32"), Protocol: dataplane.TCP, Port: 81}: {}}
+	s.Sets[dataplane.SetAllPools] = membersOf("10.1.0.0/16", "fd00::/64")
+	s.Sets[dataplane.SetMasqPools] = membersOf("10.1.0.0/16")
+	s.Sets[dataplane.SetNodes] = membersOf("192.168.0.2/32")
+	s.Tunnels[dataplane.DeviceVXLAN] = dataplane.Tunnel{Encap: dataplane.VXLAN, Family: dataplane.IPv4, Addr: netip.MustParseAddr("10.1.0.64"), Port: 4789}
+	s.Tunnels[dataplane.DeviceIPIP] = dataplane.Tunnel{Encap: dataplane.IPIP, Family: dataplane.IPv4}
+	return s
+}
+
+func membersOf(prefixes ...string) dataplane.Members {
+	m := dataplane.Members{}
+	for _, p := range prefixes {
+		m[dataplane.Member{Prefix: netip.MustParsePrefix(p)}] = struct{}{}
+	}
+	return m
+}
+
+// both runs a test with each variant.
+func both(t *testing.T, f func(t *testing.T, v Variant)) {
+	for _, v := range []Variant{Legacy, NFT} {
+		nstest.RequireTool(t, "iptables-"+v.String()+"-restore")
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			f(t, v)
+		})
+	}
+	nstest.RequireTool(t, "ipset")
+}
+
+func newDriver(t *testing.T, ns int, v Variant) *Driver {
+	t.Helper()
+	d, err := New(ns, Config{LogGroup: 1, Variant: v})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+func mustSync(t *testing.T, d *Driver) {
+	t.Helper()
+	if err := d.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// quiet holds that the kernel has what d believes: reading it back writes nothing.
+func quiet(t *testing.T, d *Driver) {
+	t.Helper()
+	before := d.Stats()
+	d.Resync()
+	mustSync(t, d)
+	after := d.Stats()
+	after.Reads = before.Reads
+	if after != before {
+		t.Fatalf("Sync after Resync: %+v, want %+v", after, before)
+	}
+}
+
+func TestSecondSyncWritesNothing(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		ns := nstest.New(t)
+		d := newDriver(t, ns, v)
+		d.Update(sample().Delta())
+		mustSync(t, d)
+		if got := d.Stats(); got.Repairs != 2 {
+			t.Fatalf("first Sync: %+v, want 2 families put in place", got)
+		}
+		quiet(t, d)
+		was := d.Stats()
+		d.Update(sample().Delta())
+		mustSync(t, d)
+		if now := d.Stats(); now != was {
+			t.Errorf("the same state again: %+v, want %+v", now, was)
+		}
+		again := newDriver(t, ns, v)
+		again.Update(sample().Delta())
+		mustSync(t, again)
+		if s := again.Stats(); s.Restores+s.SetRuns+s.Repairs != 0 {
+			t.Errorf("another Driver's first Sync: %+v, want reads only", s)
+		}
+	})
+}
+
+// Random small changes leave the kernel with what a fresh start would.
+func TestChangesInTheKernel(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		seed := difftest.Seed(t)
+		g := difftest.NewGen(seed)
+		d := newDriver(t, nstest.New(t), v)
+		s := dataplane.NewState()
+		for i := range difftest.Count(t, "IPTABLES_STEPS", 60) {
+			delta := g.Delta(s)
+			d.Update(delta)
+			s.Apply(delta)
+			if err := d.Sync(context.Background()); err != nil {
+				t.Fatalf("step %d: %v", i, err)
+			}
+			if i%5 == 0 {
+				quiet(t, d)
+			}
+		}
+		if n := d.Stats().Undone; n != 0 {
+			t.Errorf("%d steps failed and were taken back", n)
+		}
+	})
+}

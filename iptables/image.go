@@ -1,0 +1,245 @@
+package iptables
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/calicogo/calico/filter"
+)
+
+// image is a program as iptables holds it: lowered chains, each in every table from which it is reached.
+type image struct {
+	low      *lowering
+	program  *filter.Program
+	contents map[string][]filter.Rule
+	bases    map[string]*filter.Base
+	trees    map[string]grown
+	placed   [tables]map[string][]filter.Rule // the contents of chains that are in a table
+	refs     [tables]map[string]int           // how often these lead to one
+}
+
+// grown is a tree, and which chains it has.
+type grown struct {
+	id    treeID
+	nodes []string
+}
+
+// newImage returns that of a program, and what it takes to come to it from nothing.
+func newImage(p *filter.Program, mask uint32) (*image, *touched, error) {
+	im := &image{
+		low: newLowering(p.Family, mask), program: p,
+		contents: map[string][]filter.Rule{}, bases: map[string]*filter.Base{}, trees: map[string]grown{},
+	}
+	for t := range im.refs {
+		im.placed[t], im.refs[t] = map[string][]filter.Rule{}, map[string]int{}
+	}
+	whole := &filter.Changes{Chains: p.Chains}
+	t, err := im.apply(whole)
+	return im, t, err
+}
+
+// touched are the chains that changes touch, with what they were; nil: they were not.
+type touched struct {
+	old [tables]map[string]*[]filter.Rule
+}
+
+func newTouched() *touched {
+	t := &touched{}
+	for i := range t.old {
+		t.old[i] = map[string]*[]filter.Rule{}
+	}
+	return t
+}
+
+// note keeps what a chain was before it was first touched.
+func (t *touched) note(p place, rules []filter.Rule, was bool) {
+	if _, ok := t.old[p.in][p.key]; ok {
+		return
+	}
+	t.old[p.in][p.key] = nil
+	if was {
+		t.old[p.in][p.key] = &rules
+	}
+}
+
+// apply takes in changes of the program, which has them already.
+func (im *image) apply(c *filter.Changes) (*touched, error) {
+	next := map[string]*[]filter.Rule{}
+	for name, ch := range c.Chains {
+		next[name] = nil
+		if ch == nil {
+			continue
+		}
+		rules, err := im.low.chain(name, ch)
+		if err != nil {
+			return nil, err
+		}
+		next[name] = &rules
+	}
+	regrow := im.grows(c)
+	if err := im.grow(regrow, next); err != nil {
+		return nil, err
+	}
+	for name, rules := range im.low.helpers {
+		if _, ok := im.contents[name]; !ok {
+			next[name] = &rules
+		}
+	}
+	return im.replace(next, c)
+}
+
+// grows returns the trees that are new, or whose source has changed.
+func (im *image) grows(c *filter.Changes) (out []treeID) {
+	for root, id := range im.low.trees {
+		_, have := im.trees[root]
+		if !have || !id.set && c.Maps[id.source] != nil || id.set && c.Sets[id.source] != nil {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// grow adds to next the chains of trees that differ from what they were.
+func (im *image) grow(ids []treeID, next map[string]*[]filter.Rule) error {
+	for _, id := range ids {
+		root := id.root()
+		var chains map[string][]filter.Rule
+		gone := !id.set && im.program.Maps[id.source] == nil || id.set && im.program.Sets[id.source] == nil
+		if !gone {
+			var err error
+			if chains, err = im.low.build(id, im.program); err != nil {
+				return err
+			}
+		}
+		for _, name := range im.trees[root].nodes {
+			if _, ok := chains[name]; !ok {
+				next[name] = nil
+			}
+		}
+		for name, rules := range chains {
+			if have, ok := im.contents[name]; !ok || !reflect.DeepEqual(have, rules) {
+				next[name] = &rules
+			}
+		}
+		if gone {
+			delete(im.trees, root)
+			delete(im.low.trees, root)
+		} else {
+			im.trees[root] = grown{id, slices.Collect(maps.Keys(chains))}
+		}
+	}
+	return nil
+}
+
+// replace makes contents those of next (nil: gone), and puts chains where something leads to them.
+func (im *image) replace(next map[string]*[]filter.Rule, c *filter.Changes) (*touched, error) {
+	var todo []place
+	for key, rules := range next {
+		if rules == nil {
+			delete(im.contents, key)
+		} else {
+			im.contents[key] = *rules
+			if ch := c.Chains[key]; ch != nil && ch.Base != nil {
+				im.bases[key] = ch.Base
+			}
+		}
+		for in := range tables {
+			todo = append(todo, place{in, key})
+		}
+	}
+	t := newTouched()
+	for len(todo) > 0 {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		todo = append(todo, im.put(p, t)...)
+	}
+	return t, im.check(t)
+}
+
+// place is a chain in a table.
+type place struct {
+	in  table
+	key string
+}
+
+// wanted tells whether something leads to a chain in a table.
+func (im *image) wanted(p place) bool {
+	if b := im.bases[p.key]; b != nil {
+		return tableOf(b.Table) == p.in
+	}
+	return im.refs[p.in][p.key] > 0
+}
+
+// put makes a chain in a table what it must be, and returns the places that this may concern.
+func (im *image) put(p place, t *touched) (todo []place) {
+	old, was := im.placed[p.in][p.key]
+	now, is := im.contents[p.key]
+	is = is && im.wanted(p)
+	if !was && !is || was && is && same(old, now) {
+		return nil
+	}
+	t.note(p, old, was)
+	for _, r := range old {
+		todo = im.count(todo, p.in, r, -1)
+	}
+	delete(im.placed[p.in], p.key)
+	if is {
+		im.placed[p.in][p.key] = now
+		for _, r := range now {
+			todo = im.count(todo, p.in, r, +1)
+		}
+	}
+	return todo
+}
+
+// same tells whether two lists of rules are one.
+func same(a, b []filter.Rule) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// count adds n to the count of what a rule leads to.
+func (im *image) count(todo []place, in table, r filter.Rule, n int) []place {
+	if !leads(r) {
+		return todo
+	}
+	refs := im.refs[in]
+	if refs[r.Target] += n; refs[r.Target] == 0 {
+		delete(refs, r.Target)
+	}
+	return append(todo, place{in, r.Target})
+}
+
+// check holds that no chain leads to one that is not there, and forgets what was touched and is as it was.
+func (im *image) check(t *touched) error {
+	for in := range tables {
+		for key, old := range t.old[in] {
+			now, is := im.placed[in][key]
+			if old == nil && !is || old != nil && is && reflect.DeepEqual(*old, now) {
+				delete(t.old[in], key)
+			}
+			for _, r := range now {
+				if leads(r) && !im.has(r.Target) {
+					return fmt.Errorf("chain %s leads to %s, which is not there", key, r.Target)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (im *image) has(key string) bool {
+	_, ok := im.contents[key]
+	return ok
+}
+
+func leads(r filter.Rule) bool { return r.Verdict == filter.Jump || r.Verdict == filter.Goto }
+
+// chainName is the kernel's name for a chain.
+func (im *image) chainName(key string) string {
+	if b := im.bases[key]; b != nil {
+		return baseName(b.Hook)
+	}
+	return chainName(key)
+}
