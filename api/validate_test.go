@@ -64,6 +64,11 @@ var valid = []struct{ kind, body string }{
 	{"GlobalNetworkPolicy", "spec: {namespaceSelector: has(a), preDNAT: true, applyOnForward: true, ingress: [{action: Deny}]}"},
 	{"GlobalNetworkPolicy", "spec: {doNotTrack: true, applyOnForward: true, types: [Ingress, Egress]}"},
 	{"Profile", "metadata: {name: kns.prod}\nspec: {labelsToApply: {pcns.projectcalico.org/name: prod}, ingress: [{action: Allow}]}"},
+	{"NetworkSet", "spec: {}"},
+	{"NetworkSet", "metadata: {name: a.b, namespace: prod, labels: {role: db}}\nspec: {nets: [10.0.0.0/8, 10.1.2.3, 10.1.2.3/8, 'fd00::/8', 'fd00::1']}"},
+	{"GlobalNetworkSet", "metadata: {name: a, labels: {role: db}}\nspec: {nets: [0.0.0.0/0, '::/0', 192.0.2.1]}"},
+	{"GlobalNetworkSet", ""},
+	{"GlobalNetworkSet", "spec: {nets: [" + strings.Repeat("10.0.0.1,", 2000) + "]}"}, // no limit
 	{"Tier", "spec: {order: 5, defaultAction: Pass}"},
 	{"Tier", "metadata: {name: default}"},
 	{"Tier", "metadata: {name: kube-admin}\nspec: {order: 1000, defaultAction: Pass}"},
@@ -86,7 +91,7 @@ func TestValid(t *testing.T) {
 		}
 	}
 	for _, k := range Kinds() {
-		if !seen[k.Name] {
+		if !seen[k.Name] && k.Group == "" { // users do not write those of Kubernetes in this form
 			t.Errorf("no case of kind %s", k.Name)
 		}
 	}
@@ -193,6 +198,15 @@ func TestInvalid(t *testing.T) {
 		{"GlobalNetworkPolicy", "spec: {namespaceSelector: global()}", "spec.namespaceSelector"},
 		{"Profile", "spec: {labelsToApply: {'a b': c}}", "spec.labelsToApply"},
 		{"Profile", "spec: {egress: [{action: Maybe}]}", "spec.egress[0].action"},
+		{"NetworkSet", "metadata: {name: a}", "metadata.namespace: Required value"},
+		{"NetworkSet", "metadata: {name: A, namespace: b}", `metadata.name: Invalid value: "A"`},
+		{"NetworkSet", "spec: {nets: [10.0.0.1, 10.0.0.0/33]}", `spec.nets[1]: Invalid value: "10.0.0.0/33": must be an IP address or a CIDR`},
+		{"NetworkSet", "spec: {allowedEgressDomains: [example.org]}", `unknown field "spec.allowedEgressDomains"`},
+		{"NetworkSet", "spec: {nets: 10.0.0.1}", `spec.nets: is "10.0.0.1", but must be a list`},
+		{"GlobalNetworkSet", "metadata: {name: a, namespace: b}", "metadata.namespace: Forbidden"},
+		{"GlobalNetworkSet", "spec: {nets: ['']}", `spec.nets[0]: Invalid value: ""`},
+		{"GlobalNetworkSet", "spec: {nets: ['fe80::1%eth0']}", "spec.nets[0]"},
+		{"GlobalNetworkSet", "metadata: {name: a, labels: {a: b c}}", "metadata.labels[a]: Invalid value"},
 		{"Tier", "metadata: {name: a.b}", "metadata.name"},
 		{"Tier", "spec: {defaultAction: Allow}", "spec.defaultAction: Unsupported value"},
 		{"Tier", "metadata: {name: default}\nspec: {order: 5}", "the order of tier default is fixed: 1000000"},
@@ -318,6 +332,8 @@ func TestColumns(t *testing.T) {
 		"IPAMConfiguration":   {"NAME STRICTAFFINITY AUTOALLOCATEBLOCKS", "NAME STRICTAFFINITY AUTOALLOCATEBLOCKS MAXBLOCKSPERHOST"},
 		"ClusterInformation":  {"NAME CLUSTERGUID CLUSTERTYPE CALICOVERSION DATASTOREREADY", "NAME CLUSTERGUID CLUSTERTYPE CALICOVERSION DATASTOREREADY"},
 		"FelixConfiguration":  {"NAME", "NAME"},
+		"NetworkSet":          {"NAME", "NAME NETS"},
+		"GlobalNetworkSet":    {"NAME", "NAME NETS"},
 	} {
 		k, _ := KindNamed(kind)
 		if got := [2]string{headers(k, false), headers(k, true)}; got != want {

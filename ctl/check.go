@@ -55,6 +55,8 @@ const defaultProfile = "projectcalico-default-allow"
 func notForUsers(v verb, o api.Object, opts Options) string {
 	kind, name := api.KindOf(o), o.GetName()
 	switch {
+	case kind.Group != "" && opts.Reserved: // without a Kubernetes API they are kept here
+		return ""
 	case kind.Internal, kind == api.KindClusterInformation:
 		return fmt.Sprintf("Calico itself writes objects of this kind: they can be listed, but %s is not supported", v)
 	case kind == api.KindTier && v == verbDelete && api.IsBuiltInTier(name):

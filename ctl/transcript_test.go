@@ -17,6 +17,7 @@ import (
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/ctl"
+	"github.com/calicogo/calico/kubeconv"
 	"github.com/calicogo/calico/store"
 	"github.com/calicogo/calico/store/etcd"
 	"github.com/calicogo/calico/store/memory"
@@ -142,7 +143,7 @@ func (c *console) put(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := api.DecodeAll(file, body)
+	objects, err := kubeconv.DecodeAll(file, body, "default")
 	if err != nil {
 		t.Fatal(err)
 	}

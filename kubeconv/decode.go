@@ -2,8 +2,12 @@ package kubeconv
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -11,7 +15,7 @@ import (
 )
 
 // DecodeAll decodes every object of a file of YAML or JSON, be it Calico's or, converted,
-// a Kubernetes Namespace or NetworkPolicy. Errors begin with file, document and line. A
+// a Namespace, ServiceAccount, Service, EndpointSlice or NetworkPolicy of Kubernetes. Errors begin with file, document and line. A
 // Kubernetes object without a namespace is one of namespace, if that is its kind's way.
 func DecodeAll(file string, text []byte, namespace string) ([]api.Object, error) {
 	docs, err := api.Documents(file, text)
@@ -32,36 +36,98 @@ func DecodeAll(file string, text []byte, namespace string) ([]api.Object, error)
 	return all, nil
 }
 
-// convert decodes and converts a Namespace or NetworkPolicy of Kubernetes, strictly. It
-// is false if the document is of another kind.
+// converters read the documents of Kubernetes' kinds, strictly.
+var converters = map[string]func(d api.Document, namespace string) (api.Object, error){
+	"v1 Namespace":                       namespaceFrom,
+	"v1 ServiceAccount":                  serviceAccountFrom,
+	"v1 Service":                         serviceFrom,
+	"discovery.k8s.io/v1 EndpointSlice":  endpointSliceFrom,
+	"networking.k8s.io/v1 NetworkPolicy": policyFrom,
+}
+
+// convert decodes and converts an object of Kubernetes. It is false if the document may be
+// one of Calico's.
 func convert(d api.Document, namespace string) (api.Object, bool, error) {
-	switch d.APIVersion + " " + d.Kind {
-	case "v1 Namespace":
-		o, err := namespaceFrom(d)
-		return o, true, err
-	case "networking.k8s.io/v1 NetworkPolicy":
-		o, err := policyFrom(d, namespace)
+	if f, ok := converters[d.APIVersion+" "+d.Kind]; ok {
+		o, err := f(d, namespace)
 		return o, true, err
 	}
-	if _, ours := api.KindNamed(d.Kind); !ours && d.APIVersion != api.GroupVersion {
-		return nil, true, fmt.Errorf("%s: %s %s: of Kubernetes' objects, v1 Namespace and networking.k8s.io/v1 NetworkPolicy are taken", d.Where(), d.APIVersion, d.Kind)
+	if k, ok := api.KindNamed(d.Kind); (!ok || k.Group != "") && d.APIVersion != api.GroupVersion {
+		return nil, true, fmt.Errorf("%s: %s %s: of Kubernetes' objects these are taken: %s", d.Where(), d.APIVersion, d.Kind, strings.Join(slices.Sorted(maps.Keys(converters)), ", "))
 	}
 	return nil, false, nil
 }
 
-func namespaceFrom(d api.Document) (api.Object, error) {
+// A kubeObject is a resource of Kubernetes.
+type kubeObject interface {
+	GetName() string
+	GetNamespace() string
+	SetNamespace(string)
+}
+
+// read decodes d into o. An object that says no namespace is one of namespace.
+func read(d api.Document, o kubeObject, namespace string, name func(string) []string) error {
+	if err := d.Into(o); err != nil {
+		return err
+	}
+	if o.GetNamespace() == "" {
+		o.SetNamespace(namespace)
+	}
+	if msgs := name(o.GetName()); len(msgs) > 0 {
+		return fmt.Errorf("%s: metadata.name: %q: %s", d.Where(), o.GetName(), msgs[0])
+	}
+	if msgs := validation.IsDNS1123Label(o.GetNamespace()); o.GetNamespace() != "" && len(msgs) > 0 {
+		return fmt.Errorf("%s: metadata.namespace: %q: %s", d.Where(), o.GetNamespace(), msgs[0])
+	}
+	return nil
+}
+
+// checked is o, or what is wrong with it or with its conversion.
+func checked[T api.Object](d api.Document, o T, err error) (api.Object, error) {
+	if err == nil {
+		err = o.Validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Where(), err)
+	}
+	return o, nil
+}
+
+func namespaceFrom(d api.Document, _ string) (api.Object, error) {
 	ns := &corev1.Namespace{}
-	if err := d.Into(ns); err != nil {
+	if err := read(d, ns, "", validation.IsDNS1123Label); err != nil {
 		return nil, err
 	}
-	if msgs := validation.IsDNS1123Label(ns.Name); len(msgs) > 0 {
-		return nil, fmt.Errorf("%s: metadata.name: %q: %s", d.Where(), ns.Name, msgs[0])
+	if ns.Namespace != "" {
+		return nil, fmt.Errorf("%s: metadata.namespace: %q: a Namespace belongs to none", d.Where(), ns.Namespace)
 	}
-	p := Namespace(ns)
-	if err := p.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: Namespace %s: %w", d.Where(), ns.Name, err)
+	return checked(d, Namespace(ns), nil)
+}
+
+func serviceAccountFrom(d api.Document, namespace string) (api.Object, error) {
+	sa := &corev1.ServiceAccount{}
+	if err := read(d, sa, namespace, validation.IsDNS1123Subdomain); err != nil {
+		return nil, err
 	}
-	return p, nil
+	return checked(d, ServiceAccount(sa), nil)
+}
+
+func serviceFrom(d api.Document, namespace string) (api.Object, error) {
+	s := &corev1.Service{}
+	if err := read(d, s, namespace, validation.IsDNS1035Label); err != nil {
+		return nil, err
+	}
+	o, err := Service(s)
+	return checked(d, o, err)
+}
+
+func endpointSliceFrom(d api.Document, namespace string) (api.Object, error) {
+	s := &discoveryv1.EndpointSlice{}
+	if err := read(d, s, namespace, validation.IsDNS1123Subdomain); err != nil {
+		return nil, err
+	}
+	o, err := EndpointSlice(s)
+	return checked(d, o, err)
 }
 
 func policyFrom(d api.Document, namespace string) (api.Object, error) {
@@ -69,22 +135,9 @@ func policyFrom(d api.Document, namespace string) (api.Object, error) {
 		networkingv1.NetworkPolicy `json:",inline"`
 		Status                     any `json:"status"` // printed by API servers up to 1.27
 	}
-	if err := d.Into(&written); err != nil {
+	if err := read(d, &written, namespace, validation.IsDNS1123Subdomain); err != nil {
 		return nil, err
 	}
-	np := &written.NetworkPolicy
-	if np.Namespace == "" {
-		np.Namespace = namespace
-	}
-	if msgs := validation.IsDNS1123Subdomain(np.Name); len(msgs) > 0 {
-		return nil, fmt.Errorf("%s: metadata.name: %q: %s", d.Where(), np.Name, msgs[0])
-	}
-	p, err := NetworkPolicy(np)
-	if err == nil {
-		err = p.Validate()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", d.Where(), err)
-	}
-	return p, nil
+	p, err := NetworkPolicy(&written.NetworkPolicy)
+	return checked(d, p, err)
 }

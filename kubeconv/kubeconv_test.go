@@ -292,7 +292,7 @@ items:
 		t.Error(err, diff)
 	}
 	for _, c := range []struct{ in, want string }{
-		{"apiVersion: v1\nkind: Pod\n", "f.yaml: document 4, line 18: v1 Pod: of Kubernetes' objects, v1 Namespace"},
+		{"apiVersion: v1\nkind: Pod\n", "f.yaml: document 4, line 18: v1 Pod: of Kubernetes' objects these are taken: discovery.k8s.io/v1 EndpointSlice, networking.k8s.io/v1 NetworkPolicy, v1 Namespace, v1 Service, v1 ServiceAccount"},
 		{"apiVersion: v1\nkind: Namespace\nmetadata: {name: A}\n", `f.yaml: document 4, line 18: metadata.name: "A"`},
 		{"apiVersion: v1\nkind: Namespace\nmetadata: {nam: a}\n", `f.yaml: document 4, line 20: unknown field "metadata.nam"`},
 		{"a: {\n", `f.yaml: document 4, line `},
