@@ -52,7 +52,8 @@ func objectsOf[T api.Object](all map[store.Key]api.Object) []T {
 	return some
 }
 
-// findEndpoints lists this node's endpoints, and all endpoints as members of sets.
+// findEndpoints lists this node's endpoints, and all endpoints and network sets as members of
+// sets.
 func (c *computation) findEndpoints(attachments []*dataplane.Attachment) {
 	byID := map[dataplane.AttachmentID]*dataplane.Attachment{}
 	for _, a := range attachments {
@@ -78,6 +79,11 @@ func (c *computation) findEndpoints(attachments []*dataplane.Attachment) {
 	for _, w := range objectsOf[*api.WorkloadEndpoint](c.objects) {
 		if k := wepKeyOf(w); !held[k] {
 			c.members = append(c.members, storedMember(w))
+		}
+	}
+	for _, o := range c.objects {
+		if s, _ := readNetworkSet(o); s != nil {
+			c.members = append(c.members, s.asMember())
 		}
 	}
 }
@@ -137,9 +143,16 @@ func (c *computation) use(r *ruling) {
 func (c *computation) fillSets() {
 	for id, s := range c.sets {
 		members := dataplane.Members{}
+		add4 := func(x packed4) { members[x.member()] = struct{}{} }
+		add6 := func(x packed6) { members[x.member()] = struct{}{} }
 		for _, m := range c.members {
-			if s.selector.Matches(c.labels(m)) {
-				m.each(&s, c.v6, func(x packed4) { members[x.member()] = struct{}{} }, func(x packed6) { members[x.member()] = struct{}{} })
+			if s.selector != nil && s.selector.Matches(c.labels(m)) {
+				m.each(&s, c.v6, add4, add6)
+			}
+		}
+		for _, o := range objectsOf[*api.EndpointSlice](c.objects) {
+			if l, _ := readSlice(o); s.service != nil && l != nil && l.service == *s.service {
+				l.each(&s, c.v6, add4, add6)
 			}
 		}
 		c.state.Sets[id] = members

@@ -27,8 +27,10 @@ type Graph struct {
 	nodes       table[string, node]
 	pools       table[string, pool]
 	blocks      table[store.Key, block]
+	slices      table[store.Key, slice]
 
 	endpoints endpointTables
+	services  serviceTables
 	rules     ruleTables
 	fabric    fabricTables
 
@@ -57,8 +59,10 @@ func New(nodeName string, local ...config.Layer) *Graph {
 		nodes:       newTable[string, node](),
 		pools:       newTable[string, pool](),
 		blocks:      newTable[store.Key, block](),
+		slices:      newTable[store.Key, slice](),
 	}
 	g.endpoints = newEndpointTables(g)
+	g.services = newServiceTables()
 	g.rules = newRuleTables()
 	g.fabric = newFabricTables(g)
 	return g
@@ -89,6 +93,17 @@ func (g *Graph) put(k store.Key, o api.Object) {
 		g.tiers.put(k.Name, as[api.Tier](o))
 	case kindPolicy, kindGlobal:
 		g.policies.put(k, ingest(o))
+		ps = hostOnly(o)
+	case kindNetworkSet, kindGlobalNetworkSet:
+		var s *networkSet
+		s, ps = readNetworkSet(o)
+		g.netsets.touch(k).now = s.asMember()
+	case kindSlice:
+		var s *slice
+		if o := as[api.EndpointSlice](o); o != nil {
+			s, ps = readSlice(o)
+		}
+		g.slices.put(k, s)
 	case "Node":
 		g.nodes.put(k.Name, read(as[api.Node](o), readNode))
 	case "IPPool":
@@ -139,6 +154,12 @@ func keyOf(o api.Object) (store.Key, bool) {
 		k.Kind, k.Namespace = kindPolicy, o.GetNamespace()
 	case *api.GlobalNetworkPolicy:
 		k.Kind = kindGlobal
+	case *api.NetworkSet:
+		k.Kind, k.Namespace = kindNetworkSet, o.GetNamespace()
+	case *api.GlobalNetworkSet:
+		k.Kind = kindGlobalNetworkSet
+	case *api.EndpointSlice:
+		k.Kind, k.Namespace = kindSlice, o.GetNamespace()
 	case *api.Node:
 		k.Kind = "Node"
 	case *api.IPPool:
@@ -148,8 +169,10 @@ func keyOf(o api.Object) (store.Key, bool) {
 	default:
 		return k, false
 	}
-	return k, k.Name != "" && (k.Namespace != "" || k.Kind != kindEndpoint && k.Kind != kindPolicy)
+	return k, k.Name != "" && (k.Namespace != "" || !namespaced[k.Kind])
 }
+
+var namespaced = map[string]bool{kindEndpoint: true, kindPolicy: true, kindNetworkSet: true, kindSlice: true}
 
 // PutAttachment notes what the node's records say of one attachment.
 func (g *Graph) PutAttachment(a *dataplane.Attachment) { g.attachments.put(a.ID, a) }
@@ -164,6 +187,8 @@ func (g *Graph) Flush() *dataplane.Delta {
 	g.settleConfig()
 	g.settleLocals()
 	g.settleMembers()
+	g.settleServices()
+	g.wasV6 = g.v6
 	g.settleProfiles()
 	g.settlePolicies()
 	g.settleTiers()
@@ -216,6 +241,9 @@ func (g *Graph) toggleIPv6(on bool) {
 	}
 	for k := range g.netsets.rows {
 		g.netsets.touch(k)
+	}
+	for k := range g.slices.rows {
+		g.slices.touch(k)
 	}
 	for k := range g.nodes.rows {
 		g.nodes.touch(k)

@@ -1,6 +1,10 @@
 package calc
 
-import "github.com/calicogo/calico/api"
+import (
+	"slices"
+
+	"github.com/calicogo/calico/api"
+)
 
 // item is an endpoint or network set in the index of members. There are as many as the
 // cluster has pods, so it is small, and the index goes by its address.
@@ -32,7 +36,7 @@ type itemTable[K comparable] struct {
 type itemChange[K comparable] struct {
 	key K
 	*item
-	was member
+	was *member // nil: none
 }
 
 func newItemTable[K comparable]() itemTable[K] { return itemTable[K]{rows: map[K]*item{}} }
@@ -44,10 +48,18 @@ func (t *itemTable[K]) touch(k K) *item {
 		i = &item{}
 		t.rows[k] = i
 	}
-	if !i.dirty {
-		i.dirty = true
-		t.dirty = append(t.dirty, itemChange[K]{k, i, i.asMember()})
+	if i.dirty {
+		return i
 	}
+	i.dirty = true
+	c := itemChange[K]{key: k, item: i}
+	if was := i.asMember(); !was.none() {
+		c.was = new(was)
+	}
+	if n := len(t.dirty); n == cap(t.dirty) {
+		t.dirty = slices.Grow(t.dirty, n+1) // a snapshot is long
+	}
+	t.dirty = append(t.dirty, c)
 	return i
 }
 
@@ -62,7 +74,11 @@ func (g *Graph) storedEndpoint(k wepKey) *api.WorkloadEndpoint {
 // settle tells the index of members of what was touched.
 func settle[K comparable](g *Graph, t *itemTable[K]) {
 	for _, d := range t.dirty {
-		g.move(d.item, d.was, d.asMember())
+		was := member{}
+		if d.was != nil {
+			was = *d.was
+		}
+		g.move(d.item, was, d.asMember())
 		if d.dirty = false; d.now.none() && d.held == 0 {
 			delete(t.rows, d.key)
 		}
@@ -74,7 +90,6 @@ func settle[K comparable](g *Graph, t *itemTable[K]) {
 func (g *Graph) settleMembers() {
 	settle(g, &g.weps)
 	settle(g, &g.netsets)
-	g.wasV6 = g.v6
 }
 
 // move tells the index of members that an item, which is up to date, was one thing and is

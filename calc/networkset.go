@@ -20,8 +20,19 @@ type networkSet struct {
 	nets      netList
 }
 
-// newNetworkSet reads a NetworkSet or GlobalNetworkSet with the given nets. A net that does not
-// parse is left out: no rule can know it.
+// readNetworkSet reads a NetworkSet or GlobalNetworkSet; nil if o is neither.
+func readNetworkSet(o api.Object) (*networkSet, []Problem) {
+	switch o := o.(type) {
+	case *api.NetworkSet:
+		return newNetworkSet(o, o.Spec.Nets)
+	case *api.GlobalNetworkSet:
+		return newNetworkSet(o, o.Spec.Nets)
+	}
+	return nil, nil
+}
+
+// newNetworkSet reads a network set that holds the given nets. One that does not parse is left
+// out.
 func newNetworkSet(o api.Object, nets []string) (*networkSet, []Problem) {
 	s := &networkSet{namespace: o.GetNamespace(), labels: o.GetLabels()}
 	if s.namespace != "" {

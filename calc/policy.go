@@ -40,8 +40,8 @@ const (
 )
 
 // ingest reads a stored policy. It is nil if the policy does not concern pods: doNotTrack
-// and preDNAT policies are for the interfaces of hosts. (applyOnForward alone adds the
-// forwarded traffic of hosts; such a policy governs pods like any other.)
+// and preDNAT policies are for the interfaces of hosts, as hostOnly says. (applyOnForward
+// alone adds the forwarded traffic of hosts; such a policy governs pods like any other.)
 func ingest(o api.Object) *policy {
 	switch o := o.(type) {
 	case *api.NetworkPolicy:
@@ -75,6 +75,15 @@ func ingestGlobal(o *api.GlobalNetworkPolicy) *policy {
 		term{"serviceAccountSelector", o.Spec.ServiceAccountSelector, serviceAccountSelector},
 	)...)
 	return p
+}
+
+// hostOnly tells of a policy that is for the interfaces of hosts, which nothing governs yet.
+func hostOnly(o api.Object) []Problem {
+	g, ok := o.(*api.GlobalNetworkPolicy)
+	if !ok || !g.Spec.DoNotTrack && !g.Spec.PreDNAT {
+		return nil
+	}
+	return []Problem{{store.KeyOf(o), Unsupported, "a doNotTrack or preDNAT policy is for the interfaces of hosts, which no policy governs here: it has no effect"}}
 }
 
 func newPolicy(k store.Key, tier string, order *float64) *policy {

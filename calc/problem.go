@@ -27,7 +27,7 @@ type Reason string
 const (
 	BadSelector      Reason = "BadSelector"      // a selector does not parse
 	BadRule          Reason = "BadRule"          // a rule cannot be read
-	Unsupported      Reason = "Unsupported"      // a rule uses what is not enforced here
+	Unsupported      Reason = "Unsupported"      // a policy or rule uses what is not enforced here
 	NoTier           Reason = "NoTier"           // a policy's tier does not exist
 	NoProfile        Reason = "NoProfile"        // an endpoint's profile does not exist
 	BadConfig        Reason = "BadConfig"        // a parameter's value was refused

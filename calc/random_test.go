@@ -197,7 +197,7 @@ func (w *world) event(g *Graph) {
 	}
 }
 
-// tweak changes one field of an object, if it is an endpoint, a policy or a block.
+// tweak changes one field of an object, if it is of a kind that changes by fields.
 func (w *world) tweak(g *Graph, k store.Key) {
 	switch old := w.objects[k].(type) {
 	case *api.WorkloadEndpoint:
@@ -208,6 +208,22 @@ func (w *world) tweak(g *Graph, k store.Key) {
 		if n := len(o.Spec.Allocations); n > 0 {
 			o.Spec.Allocations[w.IntN(n)] = pick(w, nil, new(0), new(1), new(2))
 		}
+		w.put(g, &o)
+	case *api.NetworkSet:
+		o := *old
+		w.tweakSet(&o.Meta, &o.Spec)
+		w.put(g, &o)
+	case *api.GlobalNetworkSet:
+		o := *old
+		w.tweakSet(&o.Meta, &o.Spec)
+		w.put(g, &o)
+	case *api.EndpointSlice:
+		o, from := *old, w.slice().(*api.EndpointSlice)
+		pick(w,
+			func() { o.Labels = from.Labels },
+			func() { o.Endpoints = from.Endpoints },
+			func() { o.Ports = from.Ports },
+		)()
 		w.put(g, &o)
 	case *api.NetworkPolicy:
 		o, from := *old, w.policy().(*api.NetworkPolicy).Spec
@@ -220,6 +236,21 @@ func (w *world) tweak(g *Graph, k store.Key) {
 		)()
 		w.put(g, &o)
 	}
+}
+
+// tweakSet changes the labels, or one of the nets.
+func (w *world) tweakSet(m *api.Meta, spec *api.NetworkSetSpec) {
+	n := len(spec.Nets)
+	if n == 0 || w.chance(40) {
+		m.Labels = w.labels()
+		return
+	}
+	at, nets := w.IntN(n), slices.Clone(spec.Nets)
+	spec.Nets = pick(w,
+		func() []string { return slices.Delete(nets, at, at+1) },
+		func() []string { return slices.Insert(nets, at, w.nets()...) },
+		func() []string { return append(nets[at:], nets[:at]...) },
+	)()
 }
 
 func (w *world) tweakEndpoint(g *Graph, o api.WorkloadEndpoint) {
@@ -274,7 +305,7 @@ func some[T any](w *world, n int, of ...T) []T {
 func (w *world) chance(percent int) bool { return w.IntN(100) < percent }
 
 func (w *world) object() api.Object {
-	kinds := []func() api.Object{w.endpoint, w.endpoint, w.profile, w.policy, w.policy, w.global, w.global, w.tier, w.node, w.node, w.pool, w.block, w.block, w.config}
+	kinds := []func() api.Object{w.endpoint, w.endpoint, w.profile, w.policy, w.policy, w.global, w.global, w.tier, w.netset, w.netset, w.slice, w.slice, w.node, w.node, w.pool, w.block, w.block, w.config}
 	return pick(w, kinds...)()
 }
 
@@ -427,6 +458,13 @@ func (w *world) entity() api.EntityRule {
 	if w.chance(2) {
 		e.Services = &api.ServiceMatch{Name: "s"}
 	}
+	if w.chance(25) { // mostly as it may be written
+		if w.chance(90) {
+			e = api.EntityRule{}
+		}
+		e.Services = &api.ServiceMatch{Name: pick(w, "s", "t", "gone"), Namespace: pick(w, "", "a", "b")}
+		return e
+	}
 	ports := []api.Port{{Min: 80, Max: 80}, {Min: 81, Max: 90}, {Name: "http"}, {Name: "dns"}}
 	if w.chance(20) {
 		e.Ports = some(w, 3, ports...)
@@ -435,6 +473,36 @@ func (w *world) entity() api.EntityRule {
 		e.NotPorts = some(w, 2, ports...)
 	}
 	return e
+}
+
+func (w *world) nets() []string {
+	all := []string{"10.0.0.0/8", "10.0.0.0/24", "10.0.0.1", "10.0.0.1/32", "10.0.0.7/24", "0.0.0.0/0", "fd00::/64", "fd00::1", "::/0", "bad", "10.0.1.1"}
+	return some(w, 8, all...)
+}
+
+func (w *world) netset() api.Object {
+	if w.chance(50) {
+		o := &api.GlobalNetworkSet{Meta: api.Named(api.KindGlobalNetworkSet, "", pick(w, "one", "two"))}
+		o.Labels, o.Spec.Nets = w.labels(), w.nets()
+		return o
+	}
+	o := &api.NetworkSet{Meta: api.Named(api.KindNetworkSet, pick(w, namespaces...), pick(w, "one", "two"))}
+	o.Labels, o.Spec.Nets = w.labels(), w.nets()
+	return o
+}
+
+func (w *world) slice() api.Object {
+	o := &api.EndpointSlice{Meta: api.Named(api.KindEndpointSlice, pick(w, namespaces...), pick(w, "s-1", "s-2", "t-1"))}
+	o.AddressType = pick(w, api.AddressIPv4, api.AddressIPv4, api.AddressIPv6, api.AddressFQDN)
+	o.Labels = map[string]string{api.LabelServiceName: pick(w, "s", "s", "t", "")}
+	for range w.IntN(4) {
+		o.Endpoints = append(o.Endpoints, api.SliceEndpoint{Addresses: some(w, 2, append([]string{"bad", "fe80::1%eth0"}, addresses...)...),
+			Conditions: api.EndpointConditions{Ready: pick(w, nil, new(true), new(false))}})
+	}
+	for range w.IntN(3) {
+		o.Ports = append(o.Ports, api.SlicePort{Name: pick(w, "", "http"), Protocol: pick(w, api.Protocol(""), "TCP", "UDP", "ICMP"), Port: pick(w, nil, new(uint16(80)), new(uint16(53)))})
+	}
+	return o
 }
 
 func (w *world) tier() api.Object {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -15,12 +16,14 @@ import (
 
 // set is the definition of a set that rules name: the addresses of all endpoints that a
 // selector matches, or, with a port's name, those of them that have a port of that name
-// and protocol, with its number.
+// and protocol, with its number; or what a service consists of.
 type set struct {
-	id       dataplane.SetID
-	selector *selector.Selector
-	port     string             // empty: whole addresses
-	protocol dataplane.Protocol // with port
+	id           dataplane.SetID
+	selector     *selector.Selector // nil: of a service, or of neither
+	port         string             // empty: whole addresses
+	protocol     dataplane.Protocol // with port
+	servicePorts bool
+	service      *service
 }
 
 func selectorSet(s *selector.Selector) set {
@@ -52,6 +55,7 @@ func compileRules(rules []api.Rule, namespace, direction string) compiled {
 	var c compiled
 	for i := range rules {
 		b := ruleBuilder{namespace: namespace}
+		b.rule.Index = uint16(min(i, math.MaxUint16))
 		b.build(&rules[i])
 		for _, e := range b.errs {
 			e.text = fmt.Sprintf("%s[%d]: %s", direction, i, e.text)
@@ -166,8 +170,8 @@ func (b *ruleBuilder) icmp(i *api.ICMP, r *api.Rule) *dataplane.ICMP {
 		b.fail(BadRule, "icmp needs protocol ICMP or ICMPv6")
 		return nil
 	}
-	if i.Type == nil || *i.Type < 0 || *i.Type > 255 || i.Code != nil && (*i.Code < 0 || *i.Code > 255) {
-		b.fail(BadRule, "icmp: want a type, and perhaps a code, from 0 to 255")
+	if i.Type == nil || *i.Type < 0 || *i.Type > 254 || i.Code != nil && (*i.Code < 0 || *i.Code > 255) {
+		b.fail(BadRule, "icmp: want a type from 0 to 254, and perhaps a code from 0 to 255")
 		return nil
 	}
 	m := &dataplane.ICMP{Type: uint8(*i.Type)}
@@ -180,12 +184,12 @@ func (b *ruleBuilder) icmp(i *api.ICMP, r *api.Rule) *dataplane.ICMP {
 func (b *ruleBuilder) peer(p *dataplane.Peer, e *api.EntityRule, side string) {
 	p.Nets = b.nets(e.Nets, side+".nets")
 	p.NotNets = b.nets(e.NotNets, side+".notNets")
-	if e.Services != nil {
-		b.fail(Unsupported, "%s.services: Services are not known here", side)
-	}
 	from := b.selectors(p, e, side)
 	p.Ports, p.PortSets = b.ports(e.Ports, from, side+".ports")
 	p.NotPorts, p.NotPortSets = b.ports(e.NotPorts, from, side+".notPorts")
+	if e.Services != nil {
+		b.services(p, e, side)
+	}
 }
 
 // nets restricts the rule to a family if all nets are of it, negated or not: that is how
@@ -209,23 +213,36 @@ func (b *ruleBuilder) nets(list []string, field string) []netip.Prefix {
 
 // selectors adds the sets of endpoints that e names to p. It returns the selector of the
 // endpoints whose named ports e may mean; nil if it does not parse.
+//
+// What is selected and what is not are one set, as upstream has it: of an address that two
+// members of the index have, one is enough that is selected and not excluded. notSelector
+// alone excludes the addresses of whatever it matches.
 func (b *ruleBuilder) selectors(p *dataplane.Peer, e *api.EntityRule, side string) *selector.Selector {
 	from, err := positiveSelector(e, b.namespace)
 	if err != nil {
 		b.fail(BadSelector, "%s.%v", side, err)
 	}
-	if from != nil {
-		p.Sets = append(p.Sets, b.set(selectorSet(from)))
-	}
+	var not *selector.Selector
 	if e.NotSelector != "" {
-		if not, err := selector.Parse(e.NotSelector); err != nil {
-			b.fail(BadSelector, "%s.notSelector: %v", side, err)
-		} else {
-			p.NotSets = append(p.NotSets, b.set(selectorSet(not)))
+		var notErr error
+		if not, notErr = selector.Parse(e.NotSelector); notErr != nil {
+			b.fail(BadSelector, "%s.notSelector: %v", side, notErr)
 		}
 	}
-	if from == nil && err == nil {
+	switch {
+	case err != nil:
+		return nil
+	case from == nil && not == nil:
 		return selector.All()
+	case from == nil:
+		p.NotSets = append(p.NotSets, b.set(selectorSet(not)))
+		return selector.All()
+	case not != nil:
+		from = selector.And(from, selector.Not(not))
+	}
+	p.Sets = append(p.Sets, b.set(selectorSet(from)))
+	if not == nil && e.NotSelector != "" {
+		return nil
 	}
 	return from
 }
@@ -246,7 +263,7 @@ func positiveSelector(e *api.EntityRule, namespace string) (*selector.Selector, 
 			return nil, fmt.Errorf("namespaceSelector: %w", err)
 		}
 		terms = append(terms, s)
-	} else if namespace != "" && (e.Selector != "" || e.NotSelector != "" || e.ServiceAccounts != nil) {
+	} else if namespace != "" && (e.Selector != "" || e.NotSelector != "" || names(e.ServiceAccounts)) {
 		terms = append(terms, selector.Equal(api.LabelNamespace, namespace))
 	}
 	if sa := e.ServiceAccounts; sa != nil {
@@ -272,6 +289,11 @@ func positiveSelector(e *api.EntityRule, namespace string) (*selector.Selector, 
 		return nil, nil
 	}
 	return selector.And(terms...), nil
+}
+
+// names tells whether m says anything; what is there but empty matches all.
+func names(m *api.ServiceAccountMatch) bool {
+	return m != nil && (m.Selector != "" || len(m.Names) > 0)
 }
 
 var errNoPorts = errors.New("ports need a protocol that has ports: TCP, UDP, SCTP or UDPLite")

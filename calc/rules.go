@@ -123,17 +123,34 @@ func (g *Graph) settleSets() {
 		case s.uses > 0 && !s.indexed:
 			s.indexed = true
 			r.touched.add(s)
-			g.endpoints.members.AddSelector(s, s.selector)
+			g.fill(s)
 		case s.uses == 0:
 			delete(r.live, s.id)
 			delete(r.touched, s)
 			if s.indexed {
-				g.endpoints.members.RemoveSelector(s)
+				g.unfill(s)
 				g.delta.Sets[s.id] = nil
 			}
 		}
 	}
 	r.counted.reset()
+}
+
+// fill begins to keep the members of a set.
+func (g *Graph) fill(s *liveSet) {
+	if s.service != nil {
+		g.useService(s, true)
+	} else {
+		g.endpoints.members.AddSelector(s, s.selector)
+	}
+}
+
+func (g *Graph) unfill(s *liveSet) {
+	if s.service != nil {
+		g.useService(s, false)
+	} else {
+		g.endpoints.members.RemoveSelector(s)
+	}
 }
 
 // emitSets notes what changed in the sets.

@@ -382,8 +382,13 @@ func TestHostPolicies(t *testing.T) {
 		c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: "+strings.ToLower(f)+"}\nspec: {applyOnForward: true, "+f+": true}\n")
 	}
 	c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: forward}\nspec: {applyOnForward: true}\n")
-	s, _ := c.compute(t)
+	s, ps := c.compute(t)
 	equal(t, "ingress", tiersText(s.Endpoints["calip"].Ingress), "default: forward (deny)")
+	var reasons []string
+	for _, p := range ps {
+		reasons = append(reasons, strings.Join(strings.SplitN(p, ": ", 3)[:2], " "))
+	}
+	equal(t, "problems", reasons, []string{"GlobalNetworkPolicy(donottrack) Unsupported", "GlobalNetworkPolicy(prednat) Unsupported", "Profile(kns.ns) NoProfile"})
 }
 
 // What cannot be read fails closed; see the package's description.
