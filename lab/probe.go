@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os/exec"
 
 	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -37,6 +38,11 @@ func checkKernel(o Options) error {
 			return f.missing(err)
 		}
 	}
+	if !o.NoAgents {
+		if err := findTools(o.Backend); err != nil {
+			return err
+		}
+	}
 	if o.Encap == EncapIPIP && !o.NoAgents {
 		return tryIPIP()
 	}
@@ -47,6 +53,21 @@ func checkKernel(o Options) error {
 func tryIPIP() error {
 	if _, err := tunnel.ProbeIPIP(); err != nil {
 		return fmt.Errorf("--encap ipip is not for this kernel: %w; or take --encap vxlan", err)
+	}
+	return nil
+}
+
+// backendTools are the programs by which a backend works.
+var backendTools = map[string][]string{
+	BackendIptables:       {"iptables-nft-restore", "ip6tables-nft-restore", "ipset"},
+	BackendIptablesLegacy: {"iptables-legacy-restore", "ip6tables-legacy-restore", "ipset"},
+}
+
+func findTools(backend string) error {
+	for _, tool := range backendTools[backend] {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("--backend %s needs the program %s, which is not installed: install the packages iptables and ipset", backend, tool)
+		}
 	}
 	return nil
 }
