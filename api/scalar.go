@@ -29,8 +29,11 @@ func (p Protocol) Number() (uint8, bool) {
 	return n, ok
 }
 
-// canonical is p spelled as Calico does: TCP for tcp, ICMPv6 for icmpv6.
+// canonical is p spelled as Calico does: TCP for tcp, ICMPv6 for icmpv6, 7 for 007.
 func (p Protocol) canonical() Protocol {
+	if n, err := strconv.ParseUint(string(p), 10, 8); err == nil {
+		return Protocol(strconv.FormatUint(n, 10))
+	}
 	for _, n := range []Protocol{"TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"} {
 		if strings.EqualFold(string(p), string(n)) {
 			return n
