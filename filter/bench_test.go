@@ -81,3 +81,33 @@ func BenchmarkChanges(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTrace judges packets that are denied only after every policy of their endpoint was
+// asked, and one against a set of many prefixes.
+func BenchmarkTrace(b *testing.B) {
+	s := manyPolicies(10_000)
+	wide := dataplane.Members{}
+	for i := range 100_000 {
+		wide[dataplane.Member{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{12, byte(i >> 15), byte(i >> 7), byte(i << 1)}), 31)}] = struct{}{}
+	}
+	s.Sets["s:7"] = wide
+	c := filter.NewCompiler(dataplane.IPv4)
+	c.Update(s.Delta())
+	if err := c.Settle(); err != nil {
+		b.Fatal(err)
+	}
+	for name, out := range map[string]int{"100 policies": 6, "100 policies, 100,000 prefixes": 7} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			p := dataplane.Packet{
+				In: difftest.Uplink, Out: string(difftest.Iface(out)), Src: netip.MustParseAddr("13.0.0.1"),
+				Dst: netip.AddrFrom4([4]byte{10, 1, 1, byte(out)}), Protocol: dataplane.TCP, DstPort: 80,
+			}
+			for b.Loop() {
+				if c.Program().Verdict(p) != dataplane.Drop {
+					b.Fatal("not dropped")
+				}
+			}
+		})
+	}
+}

@@ -23,12 +23,24 @@ type Visit struct {
 // Trace runs p through the program's hooks as the kernel would.
 func (pr *Program) Trace(p dataplane.Packet) Result {
 	r := &run{pr: pr, p: p, verdict: dataplane.Return}
-	for _, h := range path(p) {
+	r.pass()
+	return r.result()
+}
+
+// Verdict returns that of Trace, for who has many packets to judge: it notes nothing on the way.
+func (pr *Program) Verdict(p dataplane.Packet) dataplane.Verdict {
+	r := &run{pr: pr, p: p, verdict: dataplane.Return, quiet: true}
+	r.pass()
+	return r.verdict
+}
+
+// pass runs the packet through its hooks, or until it is dropped.
+func (r *run) pass() {
+	for _, h := range path(r.p) {
 		if end := r.hook(h); end == Drop || end == Reject || end == Reset {
-			return r.result()
+			return
 		}
 	}
-	return r.result()
 }
 
 func path(p dataplane.Packet) []Hook {
@@ -47,6 +59,7 @@ type run struct {
 	p       dataplane.Packet
 	mark    uint32
 	verdict dataplane.Verdict
+	quiet   bool // out is of no use
 	out     Result
 }
 
@@ -57,10 +70,14 @@ func (r *run) result() Result {
 
 // hook runs the base chains of a hook. Translation is asked for new flows only.
 func (r *run) hook(h Hook) Verdict {
-	for _, name := range sortedBases(r.pr, h) {
-		base := r.pr.Chains[name].Base
-		if base.Table == NATTable && r.p.Conn != dataplane.ConnNew {
+	for i := range hooks {
+		name := hooks[i].name
+		if hooks[i].base.Hook != h || r.pr.Chains[name] == nil {
 			continue
+		}
+		base := r.pr.Chains[name].Base
+		if base.Table == NATTable && (r.p.Conn != dataplane.ConnNew || r.quiet) {
+			continue // translation of sources is behind every verdict
 		}
 		end := r.chain(name)
 		switch {
@@ -82,11 +99,15 @@ func (r *run) hook(h Hook) Verdict {
 
 // chain runs a chain; Continue: the packet came out at its end or by Return.
 func (r *run) chain(name string) Verdict {
-	for i, rule := range r.pr.Chains[name].Rules {
+	rules := r.pr.Chains[name].Rules
+	for i := range rules {
+		rule := &rules[i]
 		if !r.fits(rule.Match) {
 			continue
 		}
-		r.out.Path = append(r.out.Path, Visit{name, i})
+		if !r.quiet {
+			r.out.Path = append(r.out.Path, Visit{name, i})
+		}
 		if r.act(rule.Actions) {
 			return Accept
 		}
@@ -98,7 +119,7 @@ func (r *run) chain(name string) Verdict {
 }
 
 // follow goes where the rule's verdict says; true: the chain is at its end.
-func (r *run) follow(rule Rule) (Verdict, bool) {
+func (r *run) follow(rule *Rule) (Verdict, bool) {
 	switch rule.Verdict {
 	case Continue:
 		return Continue, false
@@ -150,7 +171,8 @@ func (r *run) act(actions []Action) bool {
 }
 
 func (r *run) fits(match []Match) bool {
-	for _, m := range match {
+	for i := range match {
+		m := &match[i]
 		if holds, has := r.holds(m); !has || holds == m.Not {
 			return false
 		}
@@ -160,7 +182,7 @@ func (r *run) fits(match []Match) bool {
 
 // holds tells whether the condition, not yet negated, is true, and whether the packet
 // has the field at all.
-func (r *run) holds(m Match) (holds, has bool) {
+func (r *run) holds(m *Match) (holds, has bool) {
 	p := &r.p
 	switch v := m.Value.(type) {
 	case Prefix:
@@ -220,26 +242,37 @@ func (r *run) inSet(s *Set, f Field) (holds, has bool) {
 		_, holds = s.Elements[e]
 		return holds, has
 	}
-	for x := range s.Elements {
-		switch s.Kind {
-		case Nets, IfaceNets:
-			holds = x.Iface == e.Iface && x.Prefix.Contains(e.Prefix.Addr())
-		case PortRanges:
-			holds = x.Ports.Min <= e.Ports.Min && e.Ports.Min <= x.Ports.Max
-		}
-		if holds {
-			return true, has
-		}
+	if s.Kind == PortRanges {
+		return s.inRange(e.Ports.Min), has
 	}
-	return false, has
+	return s.inNets(e), has
 }
 
-func sortedBases(pr *Program, h Hook) []string {
-	var out []string
-	for _, row := range hooks {
-		if row.base.Hook == h && pr.Chains[row.name] != nil {
-			out = append(out, row.name)
+func (s *Set) inRange(port uint16) bool {
+	for x := range s.Elements {
+		if x.Ports.Min <= port && port <= x.Ports.Max {
+			return true
 		}
 	}
-	return out
+	return false
+}
+
+// inNets looks whether a prefix, of e's interface, contains e's address: at each, or, where they are many, for
+// those of every length.
+func (s *Set) inNets(e Element) bool {
+	a := e.Prefix.Addr()
+	if len(s.Elements) <= 2*a.BitLen() {
+		for x := range s.Elements {
+			if x.Iface == e.Iface && x.Prefix.Contains(a) {
+				return true
+			}
+		}
+		return false
+	}
+	for bits := range a.BitLen() + 1 {
+		if _, ok := s.Elements[Element{Iface: e.Iface, Prefix: outer(e.Prefix, bits)}]; ok {
+			return true
+		}
+	}
+	return false
 }
