@@ -19,9 +19,9 @@
 // destination: its source is that of the original direction, its destination the source of the
 // reply. The interfaces are those of the local pods that have these addresses; where several may
 // send from one (allowedSourcePrefixes), the flow lives only if it may come from each.
-// The judge is [filter.Program.Trace] with the very programs that the kernel holds. So there is no
+// The judge is [filter.Program.Verdict] with the very programs that the kernel holds. So there is no
 // second copy of sets of 100,000 members, nothing else to keep in step, and what is denied is what a new flow
-// would be denied by; that Trace is dataplane.Eval in other words is held by tests.
+// would be denied by; that this is dataplane.Eval in other words is held by tests.
 //
 // # Which flows
 //

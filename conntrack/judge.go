@@ -35,7 +35,7 @@ func (j *judge) denies(f *netlink.Flow) (denied, ours bool) {
 	}
 	for _, p.In = range in {
 		for _, p.Out = range out {
-			if v := program.Trace(p).Verdict; v != dataplane.Accept && v != dataplane.Return {
+			if v := program.Verdict(p); v != dataplane.Accept && v != dataplane.Return {
 				return true, true
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -197,31 +198,38 @@ func (p *Pass) single() (a netip.Addr, one bool) {
 	return a, n == 1
 }
 
-// judged is how many flows End judges at a time.
-const judged = 4096
+// endFor is how long End judges at a time, endLook after how many flows it looks at the clock.
+const (
+	endFor  = 5 * time.Millisecond
+	endLook = 64
+)
 
 // End judges what was found, marks what is denied, clears what is not, and deletes what is gone. It
-// stops after some thousand flows, some ten milliseconds; more: it wants to be called again.
+// stops after some milliseconds; more: it wants to be called again.
 func (d *Driver) End(p *Pass) (more bool, err error) {
 	ct, err := d.table()
 	if err != nil {
 		return false, err
 	}
 	j := &judge{owners: d.owners, settings: &d.settings, programs: d.programs(), host: p.host}
-	n := min(len(p.flows), judged)
 	var changes []netlink.FlowChange
-	for i := range p.flows[:n] {
-		if x, ok := d.change(j, p, &p.flows[i]); ok {
+	begin, n := time.Now(), 0
+	for n < len(p.flows) && (n%endLook != 0 || time.Since(begin) < endFor) {
+		if x, ok := d.change(j, p, &p.flows[n]); ok {
 			changes = append(changes, x)
 		}
+		n++
 	}
 	if err := ct.Change(changes); err != nil {
 		d.distrust()
 		return false, err
 	}
 	d.count(n, changes)
-	p.flows = p.flows[n:]
-	return len(p.flows) > 0, nil
+	if p.flows = p.flows[n:]; len(p.flows) > 0 {
+		return true, nil
+	}
+	d.stats.Passes++
+	return false, nil
 }
 
 // change returns what is to be done about a flow.
