@@ -233,7 +233,7 @@ func (d *Driver) sync(ctx context.Context, f *family) error {
 
 // change goes from what the kernel has, which is known, to what the program has become.
 func (d *Driver) change(ctx context.Context, f *family, ch *filter.Changes) error {
-	t, err := f.im.apply(ch)
+	t, err := f.im.apply(f.compiler.Program(), ch)
 	if err != nil {
 		return err
 	}
@@ -259,38 +259,42 @@ type work struct {
 	edits []*tableEdit
 }
 
-// phases sorts out what may come before the rules, with them, and after them, as package filter has it.
-func phases(sets map[string]*filter.SetChange) (closing, rules, opening map[string]*filter.SetChange) {
+// phases are what may come before the rules, with them, and after them, as package filter has it.
+type phases struct {
+	closing, rules, opening map[string]*filter.SetChange
+	opens                   bool // packets could pass by opening that are under way by rules of before
+}
+
+func phasesOf(sets map[string]*filter.SetChange) (p phases) {
 	c := &filter.Changes{Sets: sets, Chains: map[string]*filter.Chain{"": nil}}
-	at := &closing
+	at := &p.closing
 	for _, step := range c.Steps() {
-		switch {
-		case len(step.Chains) > 0:
-			rules, at = step.Sets, &opening
-		default:
-			*at = step.Sets
+		if len(step.Chains) > 0 {
+			p.rules, at = step.Sets, &p.opening
+			continue
 		}
+		*at, p.opens = step.Sets, step.Opens()
 	}
-	return closing, rules, opening
+	return p
 }
 
 // steps does the work: what only closes, the rules, and when no packet is under way that met the old ones, what
 // only opens.
 func (d *Driver) steps(f *family, w *work) error {
-	closing, rules, opening := phases(w.sets)
-	if err := d.setStep(f, closing, nil); err != nil {
+	p := phasesOf(w.sets)
+	if err := d.setStep(f, p.closing, nil); err != nil {
 		return err
 	}
-	if err := d.setStep(f, rules, &w.wipe); err != nil {
+	if err := d.setStep(f, p.rules, &w.wipe); err != nil {
 		return err
 	}
 	if err := d.rules(f, w.edits); err != nil {
 		return err
 	}
-	if len(opening) > 0 && len(rules)+len(w.edits) > 0 {
+	if p.opens && len(w.edits) > 0 {
 		netlink.GracePeriod()
 	}
-	return d.setStep(f, opening, nil)
+	return d.setStep(f, p.opening, nil)
 }
 
 // setStep changes sets; those that go are left to [Driver.leave].

@@ -36,7 +36,7 @@ func newImage(p *filter.Program, mask uint32) (*image, *touched, error) {
 		im.placed[t], im.refs[t] = map[string][]filter.Rule{}, map[string]int{}
 	}
 	whole := &filter.Changes{Chains: p.Chains}
-	t, err := im.apply(whole)
+	t, err := im.apply(p, whole)
 	return im, t, err
 }
 
@@ -64,8 +64,9 @@ func (t *touched) note(p place, rules []filter.Rule, was bool) {
 	}
 }
 
-// apply takes in changes of the program, which has them already.
-func (im *image) apply(c *filter.Changes) (*touched, error) {
+// apply takes in changes that have led to p.
+func (im *image) apply(p *filter.Program, c *filter.Changes) (*touched, error) {
+	im.program = p
 	next := map[string]*[]filter.Rule{}
 	for name, ch := range c.Chains {
 		next[name] = nil
