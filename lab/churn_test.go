@@ -89,7 +89,7 @@ func (c churnCounts) String() string {
 
 func newChurn(t *testing.T, seed uint64) *churn {
 	c := &churn{Lab: labtest.New(t), random: rand.New(rand.NewPCG(seed, 4)), node: map[string]string{}}
-	c.book = rulebook{pods: []string{"a", "b", "c", "d"}, addrs: map[string][2]string{}, policies: map[string]bookPolicy{}}
+	c.book = rulebook{pods: []string{"a", "b", "c", "d"}, addrs: map[string][2]string{}, policies: map[string]bookPolicy{}, sets: map[string][]string{}}
 	c.Must(t, "up", "--nodes", "2", "--pool6", "fd00:10:10::/48")
 	for i, pod := range c.book.pods {
 		c.node[pod] = fmt.Sprintf("node%d", 1+i/2)
@@ -106,7 +106,12 @@ func newChurn(t *testing.T, seed uint64) *churn {
 			}
 		}
 	}
-	c.write(t, "apply", c.book.tierText(), "the start")
+	objects := c.book.tierText()
+	for _, set := range []string{"s0", "s1"} {
+		c.book.sets[set] = c.book.some(c.random)
+		objects += "---\n" + c.book.setText(set)
+	}
+	c.write(t, "apply", objects, "the start")
 	return c
 }
 
@@ -231,9 +236,8 @@ func (c *churn) judge(t *testing.T, protocol string, results []lab.ProbeResult) 
 			bad := must == "Deny" && (p.Arrived || p.Answered) || must == "Allow" && p.Lost && c.must(f, c.between(p.Sent, p.Sent+flight)) == "Allow"
 			c.counts.add(must)
 			if bad {
-				if wrong++; wrong == 1 {
-					c.blame(t, f, p, epochs, must)
-				}
+				wrong++
+				c.blame(t, f, p, epochs, must, wrong == 1)
 			}
 		}
 		if wrong > 0 {
@@ -277,10 +281,13 @@ func (c *churn) must(f flow, epochs []epoch) string {
 	return ""
 }
 
-func (c *churn) blame(t *testing.T, f flow, p lab.Probe, epochs []epoch, must string) {
+func (c *churn) blame(t *testing.T, f flow, p lab.Probe, epochs []epoch, must string, whole bool) {
 	t.Helper()
 	var b strings.Builder
 	for _, e := range epochs {
+		if !whole { // the first line says enough
+			e.what, _, _ = strings.Cut(e.what, "\n")
+		}
 		fmt.Fprintf(&b, "written %v and held %v after the sending, leaves %v, enters %v: %s\n",
 			time.Duration(e.written-p.Sent), time.Duration(e.held-p.Sent), e.leaves[f], e.enters[f], e.what)
 	}

@@ -13,7 +13,8 @@ type rulebook struct {
 	pods     []string
 	addrs    map[string][2]string // of each pod, IPv4 and IPv6
 	policies map[string]bookPolicy
-	endsPass bool // the tier `first` ends by passing
+	sets     map[string][]string // network sets: the pods whose addresses they hold
+	endsPass bool                // the tier `first` ends by passing
 }
 
 // bookPolicy is a policy of the tier `first` or the default one.
@@ -29,7 +30,8 @@ type bookPolicy struct {
 type bookRule struct {
 	action   string   // Allow, Deny or Pass
 	protocol string   // TCP, UDP or ""
-	peers    []string // nil: anybody
+	peers    []string // nil: anybody, unless there is a set
+	set      string   // the peers are whoever is in that network set
 	not      bool     // anybody but the peers
 	family   int      // 4 or 6: the peers by address; 0: by label
 }
@@ -78,7 +80,7 @@ func (b *rulebook) tier(first bool, pod, peer string, ingress bool, f flow) stri
 			rules = p.inRules
 		}
 		for _, r := range rules {
-			if r.matches(peer, f) {
+			if r.matches(b.sets, p.global, peer, f) {
 				return r.action
 			}
 		}
@@ -89,10 +91,16 @@ func (b *rulebook) tier(first bool, pod, peer string, ingress bool, f flow) stri
 	return "Deny"
 }
 
-func (r bookRule) matches(peer string, f flow) bool {
+func (r bookRule) matches(sets map[string][]string, global bool, peer string, f flow) bool {
 	switch {
 	case r.protocol != "" && r.protocol != f.protocol, r.family != 0 && r.family != f.family:
 		return false
+	case r.set != "" && r.not && !global:
+		// Whoever is of the policy's namespace and has not the set's labels: all pods, for it
+		// is not them who have these labels, but the set that has their addresses, too.
+		return true
+	case r.set != "":
+		return slices.Contains(sets[r.set], peer) != r.not
 	case r.peers == nil:
 		return true
 	}
@@ -105,6 +113,10 @@ func (b *rulebook) change(r *rand.Rand) (verb, objects string) {
 	name := fmt.Sprintf("p%d", slot)
 	old, there := b.policies[name]
 	switch {
+	case r.IntN(4) == 0:
+		set := fmt.Sprintf("s%d", r.IntN(2))
+		b.sets[set] = b.some(r)
+		return "apply", b.setText(set)
 	case r.IntN(12) == 0:
 		b.endsPass = !b.endsPass
 		return "apply", b.tierText()
@@ -127,7 +139,11 @@ func (b *rulebook) change(r *rand.Rand) (verb, objects string) {
 func (b *rulebook) rule(r *rand.Rand) bookRule {
 	rule := bookRule{action: []string{"Allow", "Allow", "Allow", "Deny", "Pass"}[r.IntN(5)], not: r.IntN(4) == 0}
 	rule.protocol = []string{"", "", "TCP", "UDP"}[r.IntN(4)]
-	if r.IntN(6) > 0 {
+	switch r.IntN(6) {
+	case 0:
+	case 1, 2:
+		rule.set = fmt.Sprintf("s%d", r.IntN(2))
+	default:
 		rule.peers = b.some(r)
 		rule.family = []int{0, 0, 4, 6}[r.IntN(4)]
 	}
@@ -146,6 +162,15 @@ func (b *rulebook) some(r *rand.Rand) []string {
 		all = []string{b.pods[r.IntN(len(b.pods))]}
 	}
 	return all
+}
+
+func (b *rulebook) setText(name string) string {
+	var nets []string
+	for _, p := range b.sets[name] {
+		nets = append(nets, b.addrs[p][0]+"/32", fmt.Sprintf("%q", b.addrs[p][1]+"/128"))
+	}
+	return "apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: " + name + ", namespace: default, labels: {set: " + name +
+		"}}\nspec: {nets: [" + strings.Join(nets, ", ") + "]}\n"
 }
 
 func (b *rulebook) tierText() string {
@@ -191,7 +216,7 @@ func (b *rulebook) rulesText(t *strings.Builder, used bool, direction, side stri
 		if r.protocol != "" {
 			fmt.Fprintf(t, "    protocol: %s\n", r.protocol)
 		}
-		if r.peers != nil {
+		if r.peers != nil || r.set != "" {
 			fmt.Fprintf(t, "    %s: {%s}\n", side, b.peerText(r))
 		}
 	}
@@ -201,6 +226,9 @@ func (b *rulebook) peerText(r bookRule) string {
 	selector, nets := "selector", "nets"
 	if r.not {
 		selector, nets = "notSelector", "notNets"
+	}
+	if r.set != "" {
+		return fmt.Sprintf("%s: \"set == '%s'\"", selector, r.set)
 	}
 	if r.family == 0 {
 		return fmt.Sprintf("%s: %q", selector, selectorOf(r.peers))
