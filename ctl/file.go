@@ -51,7 +51,7 @@ func (f files) objects(ctx context.Context, check func(api.Object) error) ([]api
 				return nil, err
 			}
 			if err := check(o); err != nil {
-				return nil, fmt.Errorf("%s: %w", d.Where(), err)
+				return nil, d.At(err)
 			}
 			all = append(all, o)
 		}

@@ -88,7 +88,7 @@ func checked[T api.Object](d api.Document, o T, err error) (api.Object, error) {
 		err = o.Validate()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", d.Where(), err)
+		return nil, d.At(err)
 	}
 	return o, nil
 }
