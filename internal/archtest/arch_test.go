@@ -129,7 +129,7 @@ func TestLaw(t *testing.T) {
 		{"config", "golang.org/x/sys/unix", "config is pure and must not import golang.org/x/sys/unix"},
 		{"watch", "os", ""},
 
-		{"felix", "os/exec", "felix must not import os/exec: only cmd, lab, node, cni, bgp, iptables, internal/nstest, internal/bench may"},
+		{"felix", "os/exec", "felix must not import os/exec: only cmd, lab, node, cni, bgp, iptables, internal/nstest, internal/bench, internal/difftest/faults may"},
 		{"lab", "os/exec", ""},
 		{"cmd/calico", "os/exec", ""},
 		{"felix", "github.com/vishvananda/netlink", "felix must not import github.com/vishvananda/netlink: only netlink, route, tunnel, bpf, cni, lab, node, internal/bench may"},

@@ -57,16 +57,17 @@ var importers = map[string][]string{
 // testOnly are packages for tests alone, with what they may import of ours. Nothing but tests
 // and each other may import them.
 var testOnly = map[string][]string{
-	"internal/archtest":    {},
-	"internal/nstest":      {"netlink"},
-	"internal/deps":        {}, // pins libraries until they are used
-	"internal/difftest":    {"dataplane", "filter", "nft", "calc", "api", "store", "selector", "netlink", "internal/nstest"},
-	"store/storetest":      {"store", "api", "selector"},
-	"store/etcd/etcdtest":  {"store/etcd", "store", "api", "internal/nstest"},
-	"netlink/netlinktest":  {"netlink", "internal/nstest"},
-	"lab/labtest":          {"lab", "internal/nstest"},
-	"internal/bench":       {"netlink", "api", "store", "store/etcd", "dataplane", "calc", "ipam", "labelindex", "selector", "nft"},
-	"internal/bench/empty": {},
+	"internal/archtest":        {},
+	"internal/nstest":          {"netlink"},
+	"internal/deps":            {}, // pins libraries until they are used
+	"internal/difftest/faults": {},
+	"internal/difftest":        {"dataplane", "filter", "nft", "calc", "api", "store", "selector", "netlink", "internal/nstest"},
+	"store/storetest":          {"store", "api", "selector"},
+	"store/etcd/etcdtest":      {"store/etcd", "store", "api", "internal/nstest"},
+	"netlink/netlinktest":      {"netlink", "internal/nstest"},
+	"lab/labtest":              {"lab", "internal/nstest"},
+	"internal/bench":           {"netlink", "api", "store", "store/etcd", "dataplane", "calc", "ipam", "labelindex", "selector", "nft"},
+	"internal/bench/empty":     {},
 }
 
 // thin commands link, of libraries that are not ours, only these and the standard library: what a
@@ -95,7 +96,7 @@ type effect struct {
 
 // effects has one place per effect. The first that fits an import decides.
 var effects = []effect{
-	{"os/exec", []string{"cmd", "lab", "node", "cni", "bgp", "iptables", "internal/nstest", "internal/bench"}},
+	{"os/exec", []string{"cmd", "lab", "node", "cni", "bgp", "iptables", "internal/nstest", "internal/bench", "internal/difftest/faults"}},
 	{"github.com/vishvananda/netlink", []string{"netlink", "route", "tunnel", "bpf", "cni", "lab", "node", "internal/bench"}},
 	{"github.com/vishvananda/netlink/", []string{"netlink", "route", "tunnel", "bpf", "cni", "lab", "node", "internal/bench"}},
 	{"github.com/vishvananda/netns", []string{"netlink", "lab"}},
