@@ -17,8 +17,8 @@
 //
 // A flow is judged as the hook of the filter sees the first packet of it, after translation of the
 // destination: its source is that of the original direction, its destination the source of the
-// reply. The interfaces are those of the local pods that have these addresses; where several may
-// send from one (allowedSourcePrefixes), the flow lives only if it may come from each.
+// reply. The interfaces are those of the local pods that have these addresses; where several
+// have one, as while one takes another's place, the flow lives only if it may come from each, and go to each.
 // The judge is [filter.Program.Verdict] with the very programs that the kernel holds. So there is no
 // second copy of sets of 100,000 members, nothing else to keep in step, and what is denied is what a new flow
 // would be denied by; that this is dataplane.Eval in other words is held by tests.
@@ -48,7 +48,10 @@
 //
 // # Limits
 //
-// What IPVS translates has another destination in its entry than the hooks see. A change of
+// Which device a flow came by its entry does not say, but by its address: one from a further address that a pod may
+// use (allowedSourcePrefixes) is judged like one from elsewhere, by the ingress policy of the pod that it goes to.
+// What the host sends to its own pods is always allowed, so that of a pod's flow to the host, when it is cut, the host's end
+// is not told. What IPVS translates has another destination in its entry than the hooks see. A change of
 // the mark mask while flows are cut lets them pass until the pass that follows it. Flows that somebody
 // hands to a flowtable pass no hook of ours.
 package conntrack

@@ -11,7 +11,6 @@ import (
 // judge says of flows whether the rules deny them.
 type judge struct {
 	owners   *owners
-	settings *dataplane.Settings
 	programs map[dataplane.Family]*filter.Program
 	host     map[netip.Addr]bool // the host's own addresses
 }
@@ -23,8 +22,8 @@ const elsewhere = "/"
 // denies tells whether the flow is denied, and whether it is ours to judge at all: one of its ends
 // is a pod of this node.
 func (j *judge) denies(f *netlink.Flow) (denied, ours bool) {
-	in, fromPod := j.device(f.Source(), j.owners.senders(f.Source(), j.settings))
-	out, toPod := j.device(f.Destination(), j.owners.byAddr[f.Destination()])
+	in, fromPod := j.device(f.Source())
+	out, toPod := j.device(f.Destination())
 	program := j.programs[dataplane.FamilyOf(f.Source())]
 	if !fromPod && !toPod || program == nil {
 		return false, false
@@ -45,7 +44,8 @@ func (j *judge) denies(f *netlink.Flow) (denied, ours bool) {
 
 // device returns the devices that packets with this end may pass: those of the pods that have it,
 // "" if it is the host's.
-func (j *judge) device(a netip.Addr, pods []dataplane.Interface) (devices []string, pod bool) {
+func (j *judge) device(a netip.Addr) (devices []string, pod bool) {
+	pods := j.owners.byAddr[a]
 	switch {
 	case len(pods) > 0:
 		for _, id := range pods {

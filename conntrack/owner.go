@@ -11,13 +11,11 @@ import (
 type owners struct {
 	endpoints map[dataplane.Interface]*dataplane.Endpoint
 	byAddr    map[netip.Addr][]dataplane.Interface
-	further   map[dataplane.Interface][]netip.Prefix // networks that they may send from, if that is allowed
 }
 
 func newOwners() *owners {
 	return &owners{
 		endpoints: map[dataplane.Interface]*dataplane.Endpoint{}, byAddr: map[netip.Addr][]dataplane.Interface{},
-		further: map[dataplane.Interface][]netip.Prefix{},
 	}
 }
 
@@ -34,7 +32,6 @@ func (o *owners) put(id dataplane.Interface, ep *dataplane.Endpoint) (old *datap
 			}
 		}
 	}
-	delete(o.further, id)
 	if ep == nil {
 		delete(o.endpoints, id)
 		return old
@@ -45,24 +42,7 @@ func (o *owners) put(id dataplane.Interface, ep *dataplane.Endpoint) (old *datap
 			o.byAddr[a] = append(o.byAddr[a], id)
 		}
 	}
-	if len(ep.Sources) > 0 {
-		o.further[id] = ep.Sources
-	}
 	return old
-}
-
-// senders are the endpoints that may send from the address.
-func (o *owners) senders(a netip.Addr, set *dataplane.Settings) []dataplane.Interface {
-	out := o.byAddr[a]
-	if !set.AllowSpoofing {
-		return out
-	}
-	for id, nets := range o.further {
-		if !slices.Contains(out, id) && slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) }) {
-			out = append(slices.Clone(out), id)
-		}
-	}
-	return out
 }
 
 // using calls f with each endpoint that one of the policies governs. Endpoints share lists of

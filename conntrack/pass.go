@@ -20,10 +20,9 @@ type Pass struct {
 	d     *Driver
 	scope *scope
 
-	whole   map[netip.Addr]bool // addresses all of whose flows are to be judged
-	sources []netip.Prefix      // and networks
-	parts   []part
-	gone    map[netip.Addr]bool // addresses whose flows are to go
+	whole map[netip.Addr]bool // addresses all of whose flows are to be judged
+	parts []part
+	gone  map[netip.Addr]bool // addresses whose flows are to go
 
 	flows []netlink.Flow // found, and not yet judged
 	host  map[netip.Addr]bool
@@ -55,7 +54,7 @@ func (d *Driver) resolve(s *scope) *Pass {
 			p.set(id, m)
 		}
 	}
-	if len(p.whole)+len(p.sources)+len(p.parts)+len(p.gone) == 0 {
+	if len(p.whole)+len(p.parts)+len(p.gone) == 0 {
 		return nil
 	}
 	return p
@@ -65,9 +64,6 @@ func (d *Driver) resolve(s *scope) *Pass {
 func (p *Pass) add(ep *dataplane.Endpoint) {
 	for _, a := range ep.Addrs {
 		p.whole[a] = true
-	}
-	if p.d.settings.AllowSpoofing {
-		p.sources = append(p.sources, ep.Sources...)
 	}
 }
 
@@ -90,7 +86,7 @@ func (p *Pass) set(id dataplane.SetID, m *members) {
 	}
 	x := part{ends: map[netip.Addr]bool{}, members: m}
 	o.using(policies, func(ep *dataplane.Endpoint) {
-		if m.any || p.d.settings.AllowSpoofing && len(ep.Sources) > 0 {
+		if m.any {
 			p.add(ep)
 			return
 		}
@@ -107,9 +103,6 @@ func (p *Pass) set(id dataplane.SetID, m *members) {
 func (p *Pass) selects(f *netlink.Flow) bool {
 	src, dst := f.Source(), f.Destination()
 	if p.whole[src] || p.whole[dst] || p.gone[src] || p.gone[dst] {
-		return true
-	}
-	if slices.ContainsFunc(p.sources, func(n netip.Prefix) bool { return n.Contains(src) }) {
 		return true
 	}
 	return slices.ContainsFunc(p.parts, func(x part) bool {
@@ -175,9 +168,6 @@ func (p *Pass) queries(n int) []netlink.Query {
 
 // single is the one address that every flow in question has; false: there are several.
 func (p *Pass) single() (a netip.Addr, one bool) {
-	if len(p.sources) > 0 {
-		return a, false
-	}
 	n := 0
 	count := func(m map[netip.Addr]bool) {
 		for x := range m {
@@ -211,7 +201,7 @@ func (d *Driver) End(p *Pass) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	j := &judge{owners: d.owners, settings: &d.settings, programs: d.programs(), host: p.host}
+	j := &judge{owners: d.owners, programs: d.programs(), host: p.host}
 	var changes []netlink.FlowChange
 	begin, n := time.Now(), 0
 	for n < len(p.flows) && (n%endLook != 0 || time.Since(begin) < endFor) {
