@@ -99,7 +99,7 @@ func upCommand(f *flags) *cobra.Command {
 			if err := lab.Up(c.Context(), f.name, options, c.OutOrStdout(), line); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "lab %q is up\n", f.name)
+			fmt.Fprintf(c.OutOrStdout(), "lab %q is up, with %s\n", f.name, options.Backend)
 			return nil
 		},
 	}
