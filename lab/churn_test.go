@@ -197,7 +197,9 @@ func (c *churn) run(t *testing.T, what, stdin string, kill []string, args ...str
 		t.Fatal(err)
 	}
 	for _, node := range kill {
-		c.Must(t, "node", "kill", node)
+		if r := c.Run(t, "node", "kill", node); r.Code != 0 && !strings.Contains(r.Stderr, "about to be started again") {
+			t.Fatalf("kill %s: %s", node, r.Stderr)
+		}
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v: %s", what, err, said.Bytes())
