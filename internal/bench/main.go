@@ -39,6 +39,7 @@ var rows = []row{
 	{"ipam", runIPAM},
 	{"ctl", runCtl},
 	{"nft", runReadback},
+	{"rules", runRules},
 	{"micro", runMicro},
 }
 

@@ -18,7 +18,6 @@ func (s *samples) since(start time.Time) { s.took(time.Since(start)) }
 func ms(d time.Duration) float64         { return float64(d) / float64(time.Millisecond) }
 func (s samples) median() float64        { return s.quantile(0.5) }
 
-// W              { return s.quantile(0.99) }
 func one(x float64) samples                    { return samples{x} }
 func perSecond(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }
 
