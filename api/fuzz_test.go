@@ -64,7 +64,7 @@ func checkForms(t *testing.T, o Object) {
 	o.Default()
 	again := Clone(o)
 	again.Default()
-	if diff := cmp.Diff(asJSON(t, o), asJSON(t, again)); diff != "" { // an empty list and none are one
+	if diff := cmp.Diff(asJSON(t, o), asJSON(t, again)); diff != "" {
 		t.Errorf("Default is not idempotent: %s", diff)
 	}
 	err := o.Validate()
@@ -96,12 +96,43 @@ func oneLine(t *testing.T, err error) {
 	}
 }
 
+// asJSON is o's JSON without empty lists and mappings, which mean what none means.
 func asJSON(t *testing.T, o Object) string {
 	b, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	b, err = json.Marshal(pruned(v))
+	if err != nil {
+		t.Fatal(err)
+	}
 	return string(b)
+}
+
+func pruned(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			if v[k] = pruned(e); v[k] == nil {
+				delete(v, k)
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		for i := range v {
+			v[i] = pruned(v[i])
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	}
+	return v
 }
 
 // FuzzScalar holds of the types that read themselves: what they read they write, and read

@@ -245,7 +245,7 @@ func (c ruleCheck) entity(at *field.Path, e *EntityRule) {
 	c.selector(at.Child("notSelector"), e.NotSelector, false)
 	c.selector(at.Child("namespaceSelector"), e.NamespaceSelector, true)
 	if sa := e.ServiceAccounts; sa != nil {
-		c.selector(at.Child("serviceAccounts", "selector"), sa.Selector, false)
+		c.anySelector(at.Child("serviceAccounts", "selector"), sa.Selector, false)
 		for i, n := range sa.Names {
 			c.each(at.Child("serviceAccounts", "names").Index(i), n, validation.IsDNS1123Subdomain(n))
 		}
@@ -283,6 +283,11 @@ func (c ruleCheck) servicesAlone(at *field.Path, e *EntityRule) {
 	s := at.Child("services")
 	if e.Services.Name == "" {
 		c.required(s.Child("name"), "services must name a service")
+	}
+	for _, f := range []struct{ name, value string }{{"name", e.Services.Name}, {"namespace", e.Services.Namespace}} {
+		if len(f.value) > validation.DNS1123SubdomainMaxLength {
+			c.list = append(c.list, field.TooLong(s.Child(f.name), f.value, validation.DNS1123SubdomainMaxLength))
+		}
 	}
 	if c.global && e.Services.Namespace == "" {
 		c.required(s.Child("namespace"), "a policy without a namespace must say the service's")

@@ -108,11 +108,13 @@ func (p Port) String() string {
 
 // UnmarshalJSON takes a number, a range or a name.
 func (p *Port) UnmarshalJSON(b []byte) error {
-	s := string(b)
-	if len(b) > 0 && b[0] == '"' {
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
+	var s string
+	if json.Unmarshal(b, &s) != nil {
+		var n uint16
+		if json.Unmarshal(b, &n) != nil {
+			return fmt.Errorf("port %s: want a number from 0 to 65535, a range such as 1000:2000, or the name of a port", b)
 		}
+		s = string(b)
 	}
 	var err error
 	*p, err = ParsePort(s)

@@ -213,6 +213,11 @@ func (p *problems) selector(at *field.Path, s string, global bool) {
 		p.list = append(p.list, field.TooLong(at, s, maxSelector))
 		return
 	}
+	p.anySelector(at, s, global)
+}
+
+// anySelector is selector for those that may be of any length.
+func (p *problems) anySelector(at *field.Path, s string, global bool) {
 	sel, err := selector.Parse(s)
 	switch {
 	case err != nil:
