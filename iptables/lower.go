@@ -1,8 +1,10 @@
 package iptables
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/calicogo/calico/dataplane"
@@ -17,13 +19,15 @@ type lowering struct {
 	scratch uint32 // a bit of the mark that means nothing between rules of ours; 0: there is none
 	helpers map[string][]filter.Rule
 	trees   map[string]treeID
+	ports   map[string]string // of sets of ports, or of parts of them: as multiport takes them
+	program *filter.Program
 }
 
 func newLowering(f dataplane.Family, mask uint32) *lowering {
 	_, _, spare := filter.Marks(mask)
 	return &lowering{
 		family: f, scratch: spare & -spare,
-		helpers: map[string][]filter.Rule{}, trees: map[string]treeID{},
+		helpers: map[string][]filter.Rule{}, trees: map[string]treeID{}, ports: map[string]string{},
 	}
 }
 
@@ -44,9 +48,9 @@ func (l *lowering) chain(name string, ch *filter.Chain) ([]filter.Rule, error) {
 // Conditions of which iptables takes only one in a rule come first, each noting in the
 // scratch bit that it is violated.
 func (l *lowering) rule(r *filter.Rule) ([]filter.Rule, error) {
-	f, ok := l.fold(r.Match)
-	if !ok {
-		return nil, nil
+	f, ok, err := l.fold(r.Match)
+	if err != nil || !ok {
+		return nil, err
 	}
 	end := l.effect(r)
 	if len(end.Actions) == 0 && end.Verdict == filter.Continue {
@@ -64,9 +68,13 @@ func (l *lowering) rule(r *filter.Rule) ([]filter.Rule, error) {
 	out := []filter.Rule{{Match: guard, Actions: []filter.Action{clear}}}
 	for _, m := range f.extra {
 		note := filter.Rule{Match: guard, Verdict: filter.Jump}
-		if ref, ok := m.Value.(filter.SetRef); ok {
+		switch ref, ok := m.Value.(filter.SetRef); {
+		case ok && ref.Kind == filter.PortRanges:
+			note.Match = slices.Concat(guard, f.protocol())
+			note.Target = l.portChain(m.Field, ref.Name, f.protocol())
+		case ok:
 			note.Target = l.tree(treeID{source: ref.Name, field: m.Field, not: !m.Not, set: true})
-		} else {
+		default:
 			m.Not = !m.Not
 			others := slices.DeleteFunc(slices.Clone(guard), func(g filter.Match) bool { return g.Field == m.Field })
 			note = filter.Rule{Match: append(others, m), Actions: []filter.Action{set}}
@@ -154,12 +162,22 @@ func (f *folded) devices() (out []filter.Match) {
 	return out
 }
 
+// protocol is the condition on the protocol that is in fits.
+func (f *folded) protocol() (out []filter.Match) {
+	for _, m := range f.fits {
+		if m.Field == filter.Protocol {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // fold sorts out conditions; false: nothing fits them all.
-func (l *lowering) fold(match []filter.Match) (*folded, bool) {
+func (l *lowering) fold(match []filter.Match) (*folded, bool, error) {
 	f := &folded{}
 	for _, field := range []filter.Field{filter.InIface, filter.OutIface, filter.Protocol, filter.SrcAddr, filter.DstAddr} {
 		if !f.single(match, field) {
-			return nil, false
+			return nil, false, nil
 		}
 	}
 	for _, m := range match {
@@ -167,29 +185,93 @@ func (l *lowering) fold(match []filter.Match) (*folded, bool) {
 		case filter.Iface, filter.Number, filter.Prefix:
 			continue // taken above
 		case filter.SetRef:
-			if v.Kind == filter.Ifaces {
+			switch {
+			case v.Kind == filter.PortRanges:
+				if err := l.portSet(f, m, v); err != nil {
+					return nil, false, err
+				}
+				continue
+			case setType(v.Kind) == "":
 				f.extra = append(f.extra, m)
 				continue
-			}
-			if m.Not {
-				f.needPorts(m.Field, v.Kind)
+			case v.Kind == filter.Triples && m.Not:
+				f.needPorts(m.Field)
 			}
 		}
 		f.fits = append(f.fits, m)
 	}
-	return f, true
+	return f, true, nil
 }
 
 // needPorts has a packet without ports, which a set does not hold, not fit the negation either.
-func (f *folded) needPorts(field filter.Field, kind filter.SetKind) {
-	if kind != filter.Triples && kind != filter.PortRanges {
-		return
-	}
+func (f *folded) needPorts(field filter.Field) {
 	port := filter.DstPort
-	if field == filter.SrcPort || field == filter.SrcTriple {
+	if field == filter.SrcTriple {
 		port = filter.SrcPort
 	}
 	f.fits = append(f.fits, filter.Match{Field: port, Value: filter.Ports{Max: 65535}})
+}
+
+// portSet puts in a condition on ports, which do not change. Where multiport cannot take them at once, it is asked for
+// parts. (ipset's bitmap:port holds ports of TCP and UDP only.)
+func (l *lowering) portSet(f *folded, m filter.Match, ref filter.SetRef) error {
+	parts, err := l.portParts(ref.Name)
+	switch {
+	case err != nil:
+		return err
+	case len(parts) > 1 && !m.Not:
+		f.extra = append(f.extra, m)
+		return nil
+	}
+	for _, part := range parts {
+		m.Value = filter.SetRef{Name: part, Kind: filter.PortRanges}
+		f.fits = append(f.fits, m)
+	}
+	return nil
+}
+
+// slots is how many ports multiport takes; a range counts twice.
+const slots = 15
+
+// portParts notes the parts of a set of ports, and returns their names.
+func (l *lowering) portParts(name string) (parts []string, err error) {
+	set := l.program.Sets[name]
+	if set == nil {
+		return nil, fmt.Errorf("there is no set %s", name)
+	}
+	var ranges []dataplane.PortRange
+	for e := range set.Elements {
+		ranges = append(ranges, e.Ports)
+	}
+	slices.SortFunc(ranges, func(a, b dataplane.PortRange) int { return cmp.Compare(a.Min, b.Min) })
+	used := slots
+	for _, r := range ranges {
+		n, s := 1, strconv.Itoa(int(r.Min))
+		if r.Max != r.Min {
+			n, s = 2, s+":"+strconv.Itoa(int(r.Max))
+		}
+		if used += n; used > slots {
+			parts, used = append(parts, fmt.Sprintf("%s#%d", name, len(parts))), n
+			l.ports[parts[len(parts)-1]] = s
+			continue
+		}
+		l.ports[parts[len(parts)-1]] += "," + s
+	}
+	return parts, nil
+}
+
+// portChain returns the name of a chain that notes in the scratch bit that a port is in no part of a set.
+func (l *lowering) portChain(field filter.Field, set string, protocol []filter.Match) string {
+	parts, _ := l.portParts(set)
+	var rules []filter.Rule
+	for _, part := range parts {
+		in := filter.Match{Field: field, Value: filter.SetRef{Name: part, Kind: filter.PortRanges}}
+		rules = append(rules, filter.Rule{Match: append(slices.Clone(protocol), in), Verdict: filter.Return})
+	}
+	rules = append(rules, filter.Rule{Actions: []filter.Action{filter.SetMark{Mask: l.scratch, Value: l.scratch}}})
+	name := chainPrefix + "ports-" + hash(fmt.Sprintf("%#v", rules))[:16]
+	l.helpers[name] = rules
+	return name
 }
 
 // single folds the literals of a field of which a rule takes one.

@@ -12,19 +12,16 @@ import (
 )
 
 // setType is ipset's type for a kind of set. Single addresses are in hash:net, because hash:ip does not take
-// 0.0.0.0. The empty string: the kind is in no set of the kernel's.
+// 0.0.0.0. The empty string: the kind is in no set of the kernel's, but a tree (treeID says why).
 func setType(k filter.SetKind) string {
 	return map[filter.SetKind]string{
-		filter.Nets: "hash:net", filter.Addrs: "hash:net", filter.PortRanges: "bitmap:port", filter.Triples: "hash:ip,port",
-		filter.IfaceAddrs: "hash:net,iface", filter.IfaceNets: "hash:net,iface",
+		filter.Nets: "hash:net", filter.Addrs: "hash:net", filter.Triples: "hash:ip,port",
+		filter.IfaceAddrs: "hash:net,iface",
 	}[k]
 }
 
 // create is the line that makes a set for so many members.
 func create(name string, k filter.SetKind, f dataplane.Family, most int) string {
-	if k == filter.PortRanges {
-		return "create " + name + " bitmap:port range 0-65535\n"
-	}
 	family := map[dataplane.Family]string{dataplane.IPv4: "inet", dataplane.IPv6: "inet6"}[f]
 	return fmt.Sprintf("create %s %s family %s maxelem %d\n", name, setType(k), family, most)
 }
@@ -47,8 +44,6 @@ func members(k filter.SetKind, e filter.Element) []string {
 			return []string{a.String(), b.String()}
 		}
 		return []string{prefixText(e.Prefix)}
-	case filter.PortRanges:
-		return []string{fmt.Sprintf("%d-%d", e.Ports.Min, e.Ports.Max)}
 	case filter.Triples:
 		if e.Prefix.Addr().IsUnspecified() {
 			return nil
@@ -86,16 +81,11 @@ func protocolName(p dataplane.Protocol) string {
 
 // parseMember reads a member as ipset writes it. false: no set of ours holds such.
 func parseMember(k filter.SetKind, s string) (filter.Element, bool) {
-	var e filter.Element
 	first, second, pair := strings.Cut(s, ",")
 	switch k {
 	case filter.Nets, filter.Addrs:
 		p, ok := parsePrefix(s)
 		return filter.Element{Prefix: p}, ok
-	case filter.PortRanges:
-		n, err := strconv.ParseUint(s, 10, 16)
-		e.Ports = dataplane.PortRange{Min: uint16(n), Max: uint16(n)}
-		return e, err == nil
 	case filter.Triples:
 		return parseTriple(first, second)
 	}

@@ -1,8 +1,10 @@
 package iptables
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -11,8 +13,11 @@ import (
 
 // treeID says what a tree of chains is for. iptables has no maps, and no sets of devices: a device's
 // name is looked up letter by letter, by chains that each go to one for a longer beginning of it.
+//
+// Networks by device are a tree, too: hash:net,iface does not go on to a shorter prefix once it has met a longer
+// one of another device.
 type treeID struct {
-	source string       // the map; or with set, the set of devices
+	source string       // the map; or with set, the set
 	field  filter.Field // of a set
 	not    bool         // of a set: notes in the scratch bit what it has; true: what it has not
 	set    bool
@@ -23,7 +28,9 @@ func (id treeID) root() string {
 	if !id.set {
 		return id.source
 	}
-	name := id.source + map[filter.Field]string{filter.InIface: ".in", filter.OutIface: ".out"}[id.field]
+	name := id.source + map[filter.Field]string{
+		filter.InIface: ".in", filter.OutIface: ".out", filter.InIfaceSrc: ".src",
+	}[id.field]
 	if id.not {
 		name += ".not"
 	}
@@ -53,15 +60,19 @@ func (l *lowering) build(id treeID, p *filter.Program) (map[string][]filter.Rule
 		if s == nil {
 			return nil, fmt.Errorf("there is no set %s", id.source)
 		}
-		for e := range s.Elements {
-			keys = append(keys, e.Iface)
-		}
-		slices.Sort(keys)
 		if id.not {
 			b.end = []filter.Rule{note}
 		} else {
 			found = func(string) filter.Rule { return note }
 		}
+		if s.Kind == filter.IfaceNets {
+			b.field, b.nets = filter.InIface, netsOf(s)
+		}
+		for e := range s.Elements {
+			keys = append(keys, e.Iface)
+		}
+		slices.Sort(keys)
+		keys = slices.Compact(keys)
 	}
 	for _, k := range keys {
 		if err := checkDevice(k); err != nil {
@@ -77,7 +88,8 @@ type treeBuilder struct {
 	id    treeID
 	field filter.Field
 	found func(key string) filter.Rule
-	end   []filter.Rule // of each chain, for what is not there
+	nets  map[string][]netip.Prefix // of a key; nil: the key alone decides
+	end   []filter.Rule             // of each chain, for what is not there
 	out   map[string][]filter.Rule
 }
 
@@ -86,7 +98,7 @@ func (b *treeBuilder) node(name string, keys []string) {
 	var rules []filter.Rule
 	if len(keys) <= few {
 		for _, k := range keys {
-			rules = append(rules, b.leaf(k))
+			rules = append(rules, b.leaf(k)...)
 		}
 		b.out[name] = append(rules, b.end...)
 		return
@@ -97,30 +109,54 @@ func (b *treeBuilder) node(name string, keys []string) {
 		for n < len(keys) && at < len(keys[0]) && keys[n][at] == keys[0][at] {
 			n++
 		}
-		rules = append(rules, b.branch(keys[:n]))
+		rules = append(rules, b.branch(keys[:n])...)
 		keys = keys[n:]
 	}
 	b.out[name] = append(rules, b.end...)
 }
 
-func (b *treeBuilder) leaf(key string) filter.Rule {
+func (b *treeBuilder) leaf(key string) []filter.Rule {
 	r := b.found(key)
-	r.Match = []filter.Match{{Field: b.field, Value: filter.Iface{Name: key}}}
-	return r
+	device := filter.Match{Field: b.field, Value: filter.Iface{Name: key}}
+	if b.nets == nil {
+		r.Match = []filter.Match{device}
+		return []filter.Rule{r}
+	}
+	var out []filter.Rule
+	for _, n := range b.nets[key] {
+		one := r
+		one.Match = []filter.Match{device, {Field: filter.SrcAddr, Value: filter.Prefix{Prefix: n}}}
+		out = append(out, one)
+	}
+	return out
+}
+
+// netsOf returns the prefixes of a set by their devices, in order.
+func netsOf(s *filter.Set) map[string][]netip.Prefix {
+	out := map[string][]netip.Prefix{}
+	for e := range s.Elements {
+		out[e.Iface] = append(out[e.Iface], e.Prefix)
+	}
+	for _, list := range out {
+		slices.SortFunc(list, func(a, b netip.Prefix) int {
+			return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+		})
+	}
+	return out
 }
 
 // branch returns the way on for keys that begin alike.
-func (b *treeBuilder) branch(keys []string) filter.Rule {
+func (b *treeBuilder) branch(keys []string) []filter.Rule {
 	if len(keys) == 1 {
 		return b.leaf(keys[0])
 	}
 	prefix := common(keys)
 	name := b.id.root() + "-" + prefix
 	b.node(name, keys)
-	return filter.Rule{
+	return []filter.Rule{{
 		Match:   []filter.Match{{Field: b.field, Value: filter.Iface{Name: prefix, Prefix: true}}},
 		Verdict: filter.Goto, Target: name,
-	}
+	}}
 }
 
 // common is what all sorted keys begin with.
