@@ -307,6 +307,17 @@ func TestReserved(t *testing.T) {
 	if _, err := ctl.Apply(t.Context(), st, objects(), ctl.Options{Reserved: true}); err != nil {
 		t.Error(err)
 	}
+	service := &api.Service{Meta: api.Named(api.KindService, "web", "db")}
+	if _, err := ctl.Apply(t.Context(), st, []api.Object{service}, ctl.Options{}); err == nil || !strings.Contains(err.Error(), "apply is not supported") {
+		t.Error(err)
+	}
+	if _, err := ctl.Apply(t.Context(), st, []api.Object{service}, ctl.Options{Reserved: true}); err != nil {
+		t.Error(err)
+	}
+	block := &api.BlockAffinity{Meta: api.Named(api.KindBlockAffinity, "", "x")}
+	if _, err := ctl.Apply(t.Context(), st, []api.Object{block}, ctl.Options{Reserved: true}); err == nil {
+		t.Error("Calico's own objects are not open to converters")
+	}
 	if _, err := ctl.Delete(t.Context(), st, objects(), ctl.Options{Reserved: true}); err != nil {
 		t.Error(err)
 	}

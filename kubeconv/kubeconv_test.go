@@ -1,6 +1,7 @@
 package kubeconv
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -406,21 +407,42 @@ func TestManyPorts(t *testing.T) {
 	}
 }
 
+// FuzzConvert holds: nothing panics; what is refused is refused in one line; what is
+// accepted is valid, defaulted, and reads back from what is stored of it.
 func FuzzConvert(f *testing.F) {
 	for _, c := range policies {
 		f.Add(header + "  " + indent(c.kube) + "\n")
 	}
 	f.Add("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {b: c}}\n")
+	f.Add("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, labels: {b: c}}\n")
+	f.Add("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: None, ports: [{port: 80}]}\n")
+	f.Add("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\naddressType: IPv4\nendpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]\nports: [{port: 80, name: a}]\n")
 	f.Fuzz(func(t *testing.T, doc string) {
 		docs, _ := api.Documents("", []byte(doc))
 		for _, d := range docs {
 			o, ok, err := convert(d, "default")
+			if err != nil && strings.ContainsAny(err.Error(), "\r\n") {
+				t.Errorf("not one line: %q", err)
+			}
 			if err != nil || !ok {
 				continue
 			}
 			if err := o.Validate(); err != nil {
 				t.Error(fmt.Errorf("accepted, but %w", err))
 			}
+			again := api.Clone(o)
+			again.Default()
+			if diff := cmp.Diff(asJSON(t, o), asJSON(t, again)); diff != "" {
+				t.Errorf("not defaulted, or not what is stored: %s", diff)
+			}
 		}
 	})
+}
+
+func asJSON(t *testing.T, o api.Object) string {
+	b, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

@@ -14,7 +14,7 @@ import (
 // have let pass is an error that names the field.
 func Service(s *corev1.Service) (*api.Service, error) {
 	o := &api.Service{Meta: metaOf(api.KindService, &s.ObjectMeta)}
-	o.Spec.ClusterIPs = s.Spec.ClusterIPs
+	o.Spec.ClusterIPs = append(o.Spec.ClusterIPs, s.Spec.ClusterIPs...)
 	if len(o.Spec.ClusterIPs) == 0 && s.Spec.ClusterIP != "" { // as an API server does
 		o.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
 	}

@@ -103,6 +103,22 @@ var upstream = map[string]struct {
 		body: `{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{"name":"node1-k8s-a-eth0","namespace":"default"},"spec":{"node":"node1"}}`,
 		want: &api.WorkloadEndpoint{Meta: inNamespace(named(api.KindWorkloadEndpoint, "node1-k8s-a-eth0"), "default"), Spec: api.WorkloadEndpointSpec{Node: "node1"}},
 	},
+	"network set": {
+		path: "/calico/resources/v3/projectcalico.org/networksets/default/peers",
+		body: `{"kind":"NetworkSet","apiVersion":"projectcalico.org/v3","metadata":{"name":"peers","namespace":"default"},"spec":{"nets":["10.0.0.0/8"]}}`,
+		want: &api.NetworkSet{Meta: inNamespace(named(api.KindNetworkSet, "peers"), "default"), Spec: api.NetworkSetSpec{Nets: []string{"10.0.0.0/8"}}},
+	},
+	"global network set": {
+		path: "/calico/resources/v3/projectcalico.org/globalnetworksets/peers",
+		body: `{"kind":"GlobalNetworkSet","apiVersion":"projectcalico.org/v3","metadata":{"name":"peers"},"spec":{"nets":["10.0.0.0/8"]}}`,
+		want: &api.GlobalNetworkSet{Meta: named(api.KindGlobalNetworkSet, "peers"), Spec: api.NetworkSetSpec{Nets: []string{"10.0.0.0/8"}}},
+	},
+	"slice": { // a path of ours
+		path: "/calico/resources/v3/kubernetes/endpointslices/default/db-1",
+		body: `{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"name":"db-1","namespace":"default"},"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.1"]}]}`,
+		want: &api.EndpointSlice{Meta: inNamespace(named(api.KindEndpointSlice, "db-1"), "default"), AddressType: api.AddressIPv4,
+			Endpoints: []api.SliceEndpoint{{Addresses: []string{"10.0.0.1"}}}},
+	},
 }
 
 func named(k *api.Kind, name string) api.Meta {
