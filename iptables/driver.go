@@ -203,16 +203,12 @@ func (d *Driver) Sync(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s (%v): %w", commands[f.is], d.tools.use, err))
 		}
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
+	if len(errs) == 0 && !d.alone {
+		err := d.cleanOther(ctx)
+		d.alone = err == nil
+		errs = append(errs, err)
 	}
-	if !d.alone {
-		if err := d.cleanOther(ctx); err != nil {
-			return err
-		}
-		d.alone = true
-	}
-	return d.bury(ctx)
+	return errors.Join(append(errs, d.bury(ctx))...)
 }
 
 func (d *Driver) sync(ctx context.Context, f *family) error {
@@ -344,7 +340,7 @@ func (d *Driver) leave(f *family, sets map[string]*filter.SetChange) {
 func (d *Driver) enlarge(f *family, ch *filter.Changes) error {
 	for name, sc := range ch.Sets {
 		s, ok := f.sets[name]
-		if !ok || sc.New || sc.Gone || sc.Kind == filter.PortRanges {
+		if !ok || sc.New || sc.Gone {
 			continue
 		}
 		now := f.compiler.Program().Sets[name].Elements
@@ -388,7 +384,7 @@ func (d *Driver) swap(f *family, name string, k filter.SetKind, most int, had []
 func (d *Driver) renderer(f *family) *renderer {
 	return &renderer{
 		family: f.is, logGroup: d.cfg.LogGroup, randomFully: d.tools.found[d.tools.use].randomFully,
-		chainName: f.im.chainName,
+		chainName: f.im.chainName, ports: func(part string) string { return f.im.low.ports[part] },
 		setName: func(name string) (string, error) {
 			if s, ok := f.sets[name]; ok {
 				return s.name, nil

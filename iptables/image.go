@@ -12,7 +12,6 @@ import (
 // image is a program as iptables holds it: lowered chains, each in every table from which it is reached.
 type image struct {
 	low      *lowering
-	program  *filter.Program
 	contents map[string][]filter.Rule
 	bases    map[string]*filter.Base
 	trees    map[string]grown
@@ -29,7 +28,7 @@ type grown struct {
 // newImage returns that of a program, and what it takes to come to it from nothing.
 func newImage(p *filter.Program, mask uint32) (*image, *touched, error) {
 	im := &image{
-		low: newLowering(p.Family, mask), program: p,
+		low:      newLowering(p.Family, mask),
 		contents: map[string][]filter.Rule{}, bases: map[string]*filter.Base{}, trees: map[string]grown{},
 	}
 	for t := range im.refs {
@@ -66,7 +65,7 @@ func (t *touched) note(p place, rules []filter.Rule, was bool) {
 
 // apply takes in changes that have led to p.
 func (im *image) apply(p *filter.Program, c *filter.Changes) (*touched, error) {
-	im.program = p
+	im.low.program = p
 	next := map[string]*[]filter.Rule{}
 	for name, ch := range c.Chains {
 		next[name] = nil
@@ -107,10 +106,10 @@ func (im *image) grow(ids []treeID, next map[string]*[]filter.Rule) error {
 	for _, id := range ids {
 		root := id.root()
 		var chains map[string][]filter.Rule
-		gone := !id.set && im.program.Maps[id.source] == nil || id.set && im.program.Sets[id.source] == nil
+		gone := !id.set && im.low.program.Maps[id.source] == nil || id.set && im.low.program.Sets[id.source] == nil
 		if !gone {
 			var err error
-			if chains, err = im.low.build(id, im.program); err != nil {
+			if chains, err = im.low.build(id, im.low.program); err != nil {
 				return err
 			}
 		}

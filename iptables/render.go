@@ -17,6 +17,7 @@ type renderer struct {
 	randomFully bool
 	chainName   func(key string) string
 	setName     func(name string) (string, error)
+	ports       func(part string) string // of a set of ports
 }
 
 // rules returns the bodies of rules: what stands after -A and the chain.
@@ -81,6 +82,10 @@ func (w *renderer) match(b []byte, m *filter.Match) ([]byte, error) {
 	case filter.Conns:
 		return fmt.Appendf(not(append(b, " -m conntrack"...), m), " --ctstate %s", states(v)), nil
 	case filter.SetRef:
+		if v.Kind == filter.PortRanges {
+			flag, err := side(m.Field, filter.SrcPort, filter.DstPort, "--sports", "--dports")
+			return fmt.Appendf(not(append(b, " -m multiport"...), m), " %s %s", flag, w.ports(v.Name)), err
+		}
 		name, err := w.setName(v.Name)
 		if err != nil {
 			return nil, err
@@ -119,9 +124,9 @@ func side(f, src, dst filter.Field, ifSrc, ifDst string) (string, error) {
 // setSide says which parts of a packet a set is asked for.
 func setSide(f filter.Field) string {
 	switch f {
-	case filter.SrcAddr, filter.SrcPort:
+	case filter.SrcAddr:
 		return "src"
-	case filter.DstAddr, filter.DstPort:
+	case filter.DstAddr:
 		return "dst"
 	case filter.SrcTriple, filter.InIfaceSrc: // a device at the source's side is the input device
 		return "src,src"

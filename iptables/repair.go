@@ -75,7 +75,7 @@ func (d *Driver) usable(f *family, name string, set *filter.Set, have map[string
 		case h == nil:
 			delete(d.dying, kname)
 			return kname, nil
-		case h.kind == kindOf(set.Kind, f.is) && (set.Kind == filter.PortRanges || h.most > len(set.Elements)):
+		case h.kind == kindOf(set.Kind, f.is) && h.most > len(set.Elements):
 			delete(d.dying, kname)
 			return kname, h
 		}
@@ -88,7 +88,7 @@ func compareSet(kname string, set *filter.Set, h *heldSet, wipe *setEdit) *filte
 	sc := &filter.SetChange{Kind: set.Kind, Sense: set.Sense}
 	missing := map[string]filter.Element{}
 	for e := range set.Elements {
-		for _, m := range listed(set.Kind, e) {
+		for _, m := range members(set.Kind, e) {
 			missing[m] = e
 		}
 	}
@@ -122,18 +122,6 @@ func compareSet(kname string, set *filter.Set, h *heldSet, wipe *setEdit) *filte
 		}
 	}
 	return sc
-}
-
-// listed returns an element's members as ipset lists them.
-func listed(k filter.SetKind, e filter.Element) []string {
-	if k != filter.PortRanges {
-		return members(k, e)
-	}
-	var out []string
-	for p := int(e.Ports.Min); p <= int(e.Ports.Max); p++ {
-		out = append(out, fmt.Sprint(p))
-	}
-	return out
 }
 
 // strangers has the sets go that are the family's and in no program.
