@@ -148,6 +148,9 @@ func (g *Graph) putMember(s *liveSet, m member, v6, in bool) {
 		return // going out of use
 	}
 	g.rules.touched.add(s)
+	if n := len(m.nets.lists().v4); in && n > 1 && s.port == "" {
+		s.v4.expect(n)
+	}
 	m.each(&s.set, v6, func(x packed4) { s.v4.note(x, in) }, func(x packed6) { s.v6.note(x, in) })
 }
 

@@ -29,6 +29,14 @@ func (s *multiset[T]) note(x T, in bool) {
 	}
 }
 
+// expect makes room for n values that come.
+func (s *multiset[T]) expect(n int) {
+	if s.moves == nil {
+		s.moves = &moves[T]{}
+	}
+	s.moves.come = slices.Grow(s.moves.come, n)
+}
+
 // coming is how many values have come, at most.
 func (s *multiset[T]) coming() int {
 	if s.moves == nil {
@@ -46,6 +54,40 @@ func (s *multiset[T]) settle(f func(x T, in bool)) {
 	}
 	slices.SortFunc(m.come, T.compare)
 	slices.SortFunc(m.gone, T.compare)
+	s.moves = nil
+	if len(m.come)+len(m.gone) <= fewMoves && len(s.all) >= longList {
+		s.edit(m, f)
+	} else {
+		s.merge(m, f)
+	}
+}
+
+// fewMoves are so many, and longList is so long, that it is less work to make room for each in
+// the list than to write the list anew.
+const (
+	fewMoves = 8
+	longList = 32
+)
+
+// edit takes a few moves in, in place.
+func (s *multiset[T]) edit(m *moves[T], f func(x T, in bool)) {
+	for x, ok := m.first(); ok; x, ok = m.first() {
+		i, _ := slices.BinarySearchFunc(s.all, x, T.compare)
+		rest := s.all[i:]
+		had := take(&rest, x)
+		has := had + take(&m.come, x) - take(&m.gone, x)
+		for range has - had {
+			s.all = slices.Insert(s.all, i, x)
+		}
+		s.all = slices.Delete(s.all, i, i+max(0, had-has))
+		if (had > 0) != (has > 0) {
+			f(x, has > 0)
+		}
+	}
+}
+
+// merge takes moves in with one pass over the list.
+func (s *multiset[T]) merge(m *moves[T], f func(x T, in bool)) {
 	rest, all := s.all, make([]T, 0, max(0, len(s.all)+len(m.come)-len(m.gone)))
 	for x, ok := m.first(); ok; x, ok = m.first() {
 		i, _ := slices.BinarySearchFunc(rest, x, T.compare)
@@ -59,7 +101,7 @@ func (s *multiset[T]) settle(f func(x T, in bool)) {
 			f(x, has > 0)
 		}
 	}
-	s.all, s.moves = append(all, rest...), nil
+	s.all = append(all, rest...)
 }
 
 // first is the least value that has moved; false if there is none left.

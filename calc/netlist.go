@@ -36,11 +36,25 @@ func (l *netList) add(p netip.Prefix) {
 	}
 }
 
+// expect makes room for n prefixes, most of which are of IPv4.
+func (l *netList) expect(n int) {
+	if n > 1 {
+		l.more = &netLists{v4: make([]packed4, 0, n)}
+	}
+}
+
 // clip gives up what memory the list does not need.
 func (l *netList) clip() {
 	if l.more != nil {
-		l.more.v4, l.more.v6 = slices.Clone(l.more.v4), slices.Clone(l.more.v6)
+		l.more.v4, l.more.v6 = clip(l.more.v4), clip(l.more.v6)
 	}
+}
+
+func clip[T any](list []T) []T {
+	if len(list) == cap(list) {
+		return list
+	}
+	return append([]T(nil), list...)
 }
 
 // each calls f4 and f6 with every prefix, with those of IPv6 only if v6 is true.

@@ -38,6 +38,7 @@ func newNetworkSet(o api.Object, nets []string) (*networkSet, []Problem) {
 	if s.namespace != "" {
 		s.profiles = []string{api.NamespaceProfile + s.namespace}
 	}
+	s.nets.expect(len(nets))
 	var ps []Problem
 	for i, n := range nets {
 		p, err := parseNet(n)
