@@ -35,8 +35,8 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: default: %v", p.Name, err)
 		}
 	}
-	if len(names) != 209 {
-		t.Errorf("%d parameters, want the 209 of upstream", len(names))
+	if len(names) != 210 {
+		t.Errorf("%d parameters, want the 209 of upstream and one of ours", len(names))
 	}
 	if !strings.Contains(Markdown(), "| `HealthPort` | `healthPort` | a whole number from 0 to 65535 | `9099` | Port of the health endpoint. |\n") {
 		t.Error("Markdown leaves out HealthPort")
@@ -187,15 +187,19 @@ func TestSettings(t *testing.T) {
 		"FELIX_NFTABLESFILTERALLOWACTION=return", "FELIX_NFTABLESMARKMASK=0xff00", "FELIX_IPV6SUPPORT=false", "FELIX_WORKLOADSOURCESPOOFING=any",
 		"FELIX_ALLOWVXLANPACKETSFROMWORKLOADS=1", "FELIX_ALLOWIPIPPACKETSFROMWORKLOADS=y", "FELIX_VXLANPORT=8472", "FELIX_LOGPREFIX=p", "FELIX_NATOUTGOINGADDRESS=10.0.0.1"))
 	want := dataplane.Settings{InterfacePrefixes: []string{"cali", "tap"}, EndpointToHost: dataplane.Pass, FilterAllow: dataplane.Return, FilterDeny: dataplane.Reject,
-		MangleAllow: dataplane.Accept, MarkMask: 0xff00, AllowSpoofing: true, AllowVXLANFromPod: true, AllowIPIPFromPod: true, VXLANPort: 8472, LogPrefix: "p", NATOutgoingAddr: "10.0.0.1"}
+		MangleAllow: dataplane.Accept, MarkMask: 0xff00, AllowSpoofing: true, AllowVXLANFromPod: true, AllowIPIPFromPod: true, VXLANPort: 8472, LogPrefix: "p", NATOutgoingAddr: "10.0.0.1",
+		Iptables: dataplane.IptablesSettings{Variant: "auto", MaxSetSize: 1 << 20}, Refresh: 3 * time.Minute}
 	if diff := cmp.Diff(want, f.Settings()); diff != "" || len(errs) > 0 {
 		t.Error(errs, diff)
 	}
 	f, errs = Resolve(env("FELIX_NFTABLESMODE=disabled", "FELIX_IPTABLESMARKMASK=0xf0", "FELIX_IPTABLESFILTERDENYACTION=reject", "FELIX_NFTABLESFILTERALLOWACTION=return",
-		"FELIX_IPTABLESMANGLEALLOWACTION=return", "FELIX_LOGACTIONRATELIMIT=100/minute", "FELIX_LOGACTIONRATELIMITBURST=7"))
+		"FELIX_IPTABLESMANGLEALLOWACTION=return", "FELIX_LOGACTIONRATELIMIT=100/minute", "FELIX_LOGACTIONRATELIMITBURST=7",
+		"FELIX_LOGACTIONNFLOGGROUP=3", "FELIX_IPTABLESBACKEND=legacy", "FELIX_CHAININSERTMODE=append", "FELIX_MAXIPSETSIZE=99", "FELIX_IPSETSREFRESHINTERVAL=0", "FELIX_IPTABLESREFRESHINTERVAL=7"))
 	want = dataplane.DefaultSettings()
 	want.Backend, want.MarkMask, want.FilterDeny, want.MangleAllow = dataplane.Iptables, 0xf0, dataplane.Reject, dataplane.Return
 	want.LogRate = dataplane.Rate{Packets: 100, Per: dataplane.PerMinute, Burst: 7}
+	want.LogGroup, want.Refresh = 3, 7*time.Second
+	want.Iptables = dataplane.IptablesSettings{Variant: "legacy", Append: true, MaxSetSize: 99}
 	if diff := cmp.Diff(want, f.Settings()); diff != "" || len(errs) > 0 {
 		t.Error(errs, diff)
 	}

@@ -36,6 +36,10 @@ type Felix struct {
 	NftablesMarkMask    uint32
 	IptablesMarkMask    uint32
 	NftRefreshInterval  time.Duration // NftablesRefreshInterval
+	IptRefreshInterval  time.Duration // IptablesRefreshInterval
+	SetRefreshInterval  time.Duration // IpsetsRefreshInterval
+	MaxIpsetSize        int
+	LogGroup            uint16        // LogActionNFLOGGroup
 	RouteRefresh        time.Duration // RouteRefreshInterval
 	WorkloadSpoofingAny bool          // WorkloadSourceSpoofing is Any
 
@@ -138,6 +142,10 @@ func felix(v map[string]any) Felix {
 		NftablesMarkMask:    get[uint32](v, "NftablesMarkMask"),
 		IptablesMarkMask:    get[uint32](v, "IptablesMarkMask"),
 		NftRefreshInterval:  get[time.Duration](v, "NftablesRefreshInterval"),
+		IptRefreshInterval:  get[time.Duration](v, "IptablesRefreshInterval"),
+		SetRefreshInterval:  get[time.Duration](v, "IpsetsRefreshInterval"),
+		MaxIpsetSize:        get[int](v, "MaxIpsetSize"),
+		LogGroup:            uint16(get[int](v, "LogActionNFLOGGroup")),
 		RouteRefresh:        get[time.Duration](v, "RouteRefreshInterval"),
 		WorkloadSpoofingAny: get[string](v, "WorkloadSourceSpoofing") == "Any",
 	}
@@ -211,6 +219,15 @@ func rate(s string, burst int) dataplane.Rate {
 	return dataplane.Rate{}
 }
 
+// often is the shorter of two intervals, of which 0 is never. The tables and the sets of iptables are read
+// together.
+func often(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
 // Settings returns what the kernel's state takes from the configuration.
 func (f Felix) Settings() dataplane.Settings {
 	s := dataplane.Settings{
@@ -227,10 +244,14 @@ func (f Felix) Settings() dataplane.Settings {
 		VXLANPort:         f.VXLANPort,
 		LogPrefix:         f.LogPrefix,
 		LogRate:           f.LogRate,
+		LogGroup:          f.LogGroup,
+		Iptables:          dataplane.IptablesSettings{Variant: f.IptablesBackend, Append: f.ChainInsertMode == "append", MaxSetSize: f.MaxIpsetSize},
+		Refresh:           f.NftRefreshInterval,
 	}
 	allow, deny, mangle := f.NftablesFilterAllowAction, f.NftablesFilterDenyAction, f.NftablesMangleAllowAction
 	if f.NFTablesMode == "Disabled" {
 		s.Backend, s.MarkMask = dataplane.Iptables, f.IptablesMarkMask
+		s.Refresh = often(f.IptRefreshInterval, f.SetRefreshInterval)
 		allow, deny, mangle = f.IptablesFilterAllowAction, f.IptablesFilterDenyAction, f.IptablesMangleAllowAction
 	}
 	switch f.DefaultEndpointToHostAction {

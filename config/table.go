@@ -41,6 +41,7 @@ var sections = []section{
 		{Name: "HealthTimeoutOverrides", Field: "healthTimeoutOverrides", Type: durations},
 	}},
 	{"Process: Logging", []Param{
+		{Name: "LogActionNFLOGGroup", Field: "logActionNFLOGGroup", Type: integer(0, 65535), Default: "0", Doc: "NFLOG group that the action Log writes to, also in network namespaces; the kernel's log if 0. Not in upstream's Calico."},
 		{Name: "LogActionRateLimit", Field: "logActionRateLimit", Type: match(rateLimit, "a rate such as 10/second, 100/minute, 5/hour or 1/day"), Doc: "Limits how often the action Log writes."},
 		{Name: "LogActionRateLimitBurst", Field: "logActionRateLimitBurst", Type: integer(0, 9999), Default: "5"},
 		{Name: "LogDebugFilenameRegex", Field: "logDebugFilenameRegex", Type: expression},
@@ -99,7 +100,7 @@ var sections = []section{
 		{Name: "NATPortRange", Field: "natPortRange", Type: portRange, Doc: "Source ports of packets that natOutgoing translates; the kernel's choice if empty."},
 		{Name: "NFTablesFlowTableDataIfacePattern", Field: "nftablesFlowTableDataIfacePattern", Type: expression},
 		{Name: "NFTablesFlowTableOffload", Field: "nftablesFlowTableOffload", Type: oneOf("All", "Disabled"), Default: "Disabled"},
-		{Name: "NFTablesMode", Field: "nftablesMode", Type: oneOf("Auto", "Disabled", "Enabled"), Default: "Auto", Doc: "Use nftables rather than iptables. Auto follows kube-proxy."},
+		{Name: "NFTablesMode", Field: "nftablesMode", Type: oneOf("Auto", "Disabled", "Enabled"), Default: "Auto", Doc: "Disabled: use iptables and ipset; else nftables, which lives beside whatever kube-proxy uses."},
 		{Name: "NetlinkTimeoutSecs", Field: "netlinkTimeout", Type: seconds, Default: "10"},
 		{Name: "PolicySyncPathPrefix", Field: "policySyncPathPrefix", Type: path},
 		{Name: "ProgramClusterRoutes", Field: "programClusterRoutes", Type: oneOf("Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled"), Default: "EnabledIPIPOnly", nonZero: true, Doc: "Which routes to other nodes' pods felix writes; BGPConfiguration has the counterpart for BGP."},
@@ -117,7 +118,7 @@ var sections = []section{
 	}},
 	{"Dataplane: iptables", []Param{
 		{Name: "IpsetsRefreshInterval", Field: "ipsetsRefreshInterval", Type: seconds, Default: "90"},
-		{Name: "IptablesBackend", Field: "iptablesBackend", Type: oneOf("auto", "legacy", "nft"), Default: "auto", Doc: "Which iptables is used."},
+		{Name: "IptablesBackend", Field: "iptablesBackend", Type: oneOf("auto", "legacy", "nft"), Default: "auto", Doc: "Which iptables is used where nftables is not; auto: the one that holds other people's rules."},
 		{Name: "IptablesFilterAllowAction", Field: "iptablesFilterAllowAction", Type: oneOf("ACCEPT", "RETURN"), Default: "ACCEPT", nonZero: true, Doc: "What becomes of packets that policy allows. RETURN leaves them to the host's own rules."},
 		{Name: "IptablesFilterDenyAction", Field: "iptablesFilterDenyAction", Type: oneOf("DROP", "REJECT"), Default: "DROP", nonZero: true, Doc: "What becomes of packets that policy denies."},
 		{Name: "IptablesLockProbeIntervalMillis", Field: "iptablesLockProbeInterval", Type: milliseconds, Default: "50"},

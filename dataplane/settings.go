@@ -1,5 +1,7 @@
 package dataplane
 
+import "time"
+
 // Settings are the parts of the configuration that shape the kernel's state beyond
 // endpoints and policies. They come from FelixConfiguration; see package config.
 type Settings struct {
@@ -17,7 +19,17 @@ type Settings struct {
 	VXLANPort         uint16
 	LogPrefix         string
 	LogRate           Rate   // of the action Log; zero: unlimited
-	NATOutgoingAddr   string // empty: masquerade; else the source address to use
+	LogGroup          uint16 // NFLOG group of the action Log; 0: the kernel's log
+	Iptables          IptablesSettings
+	Refresh           time.Duration // how often the rules are read back; 0: never
+	NATOutgoingAddr   string        // empty: masquerade; else the source address to use
+}
+
+// IptablesSettings are what only the backend Iptables takes.
+type IptablesSettings struct {
+	Variant    string // IptablesBackend: auto, legacy, nft
+	Append     bool   // ChainInsertMode: our jumps come after others' rules
+	MaxSetSize int    // MaxIpsetSize
 }
 
 // Backend is the kernel's packet filter that holds the rules.
@@ -76,5 +88,7 @@ func DefaultSettings() Settings {
 		IPv6:              true,
 		VXLANPort:         4789,
 		LogPrefix:         "calico-packet",
+		Iptables:          IptablesSettings{Variant: "auto", MaxSetSize: 1 << 20},
+		Refresh:           180 * time.Second,
 	}
 }

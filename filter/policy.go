@@ -107,7 +107,7 @@ func (c *context) effect(a dataplane.Action) Rule {
 	case dataplane.Pass:
 		return Rule{Actions: []Action{setMark(c.pass)}, Verdict: Return}
 	case dataplane.Log:
-		return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": ", Rate: c.set.LogRate}}}
+		return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": ", Group: c.set.LogGroup, Rate: c.set.LogRate}}}
 	}
 	return Rule{Verdict: c.deny()}
 }

@@ -40,6 +40,7 @@ type Action interface{ isAction() }
 type (
 	Log struct {
 		Prefix string
+		Group  uint16         // of NFLOG; 0: as the backend was told, else the kernel's log
 		Rate   dataplane.Rate // zero: unlimited
 	}
 	Count      struct{}

@@ -295,7 +295,7 @@ func (b *batch) rules(name string, ch *filter.Chain) {
 	for i := range ch.Rules {
 		x, err := b.enc.rule(&ch.Rules[i])
 		if err != nil {
-			b.fail(fmt.Errorf("chain %s, rule %d: %w", name, i, err))
+			b.fail(&filter.Refused{Object: name, Err: fmt.Errorf("chain %s, rule %d: %w", name, i, err)})
 			return
 		}
 		b.labels = append(b.labels, label{verb: "add", kind: "rule", name: name, index: i, rule: &ch.Rules[i]})
@@ -344,9 +344,9 @@ func (b *batch) explain(err error) error {
 	}
 	l := b.labels[r.index]
 	if l.rule == nil {
-		return fmt.Errorf("%s %s %s: %w%s", l.verb, l.kind, l.name, err, lacks(r.errno, b.enc, l))
+		return &filter.Refused{Object: l.name, Err: fmt.Errorf("%s %s %s: %w%s", l.verb, l.kind, l.name, err, lacks(r.errno, b.enc, l))}
 	}
-	return fmt.Errorf("add rule %d of chain %s: %w%s", l.index, l.name, err, lacks(r.errno, b.enc, l))
+	return &filter.Refused{Object: l.name, Err: fmt.Errorf("add rule %d of chain %s: %w%s", l.index, l.name, err, lacks(r.errno, b.enc, l))}
 }
 
 // lacks names what the kernel may lack, where its error says that it does not know

@@ -82,6 +82,9 @@ func (d *drift) sharedNames() (out []string) {
 	return out
 }
 
+// noTable is why all is to be made.
+const noTable = "there is no table"
+
 // readTries is how often a table is read again that changes meanwhile.
 const readTries = 5
 
@@ -117,7 +120,7 @@ func (s *socket) compare(e *encoder, p *filter.Program) (*drift, error) {
 	}
 	d := newDrift()
 	if !im.exists {
-		d.whole = "there is no table"
+		d.whole = noTable
 		return d, nil
 	}
 	d.flags = im.flags != 0
@@ -195,7 +198,7 @@ func (e *encoder) ruleImages(name string, ch *filter.Chain) ([]string, error) {
 		r := &ch.Rules[i]
 		x, err := e.rule(r)
 		if err != nil {
-			return nil, fmt.Errorf("chain %s, rule %d: %w", name, i, err)
+			return nil, &filter.Refused{Object: name, Err: fmt.Errorf("chain %s, rule %d: %w", name, i, err)}
 		}
 		target := ""
 		if r.Verdict == filter.Jump || r.Verdict == filter.Goto {

@@ -205,6 +205,11 @@ func (d *Driver) repair(t *table) error {
 	d.stats.Reads++
 	switch {
 	case drift.none():
+	case drift.whole == noTable:
+		if err := d.create(t); err != nil {
+			return err
+		}
+		d.stats.Replacements++
 	case drift.whole != "" || t.refused || drift.under():
 		if err := d.replace(t); err != nil {
 			return err
@@ -219,6 +224,19 @@ func (d *Driver) repair(t *table) error {
 		d.stats.Repairs++
 	}
 	t.trusted, t.refused = true, false
+	return nil
+}
+
+// create makes the table, and so that its sets are full before there are rules: no flow that the
+// program allows is denied meanwhile, which another backend may have allowed so far.
+func (d *Driver) create(t *table) error {
+	anew := true
+	for _, step := range filter.NewProgram(t.enc.family).Diff(t.compiler.Program()).Steps() {
+		if err := d.send(t, step, anew); err != nil {
+			return err
+		}
+		anew = false
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -409,8 +410,8 @@ func limit(r dataplane.Rate) []expr.Any {
 
 func (e *encoder) log(a filter.Log) expr.Any {
 	x := &expr.Log{Key: 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_LEVEL, Level: expr.LogLevelNotice, Data: []byte(a.Prefix)}
-	if e.group != 0 {
-		x = &expr.Log{Key: 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_GROUP, Group: e.group, Data: []byte(a.Prefix)}
+	if group := cmp.Or(a.Group, e.group); group != 0 {
+		x = &expr.Log{Key: 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_GROUP, Group: group, Data: []byte(a.Prefix)}
 	}
 	return x
 }
