@@ -12,8 +12,11 @@ import (
 // At is err, found in the object that d holds, with where it is: "FILE: document 2, line 17: ".
 // If err comes from Validate, the line is that of the field that it names first or, where that
 // was not written, of what should have held it; else it is d's first.
-func (d Document) At(err error) error {
-	return fmt.Errorf("%s: %w", d.where(d.root.lineOf(firstField(err))), err)
+func (d Document) At(err error) error { return d.AtField(firstField(err), err) }
+
+// AtField is At for an error about the field at a path such as spec.ports[0].
+func (d Document) AtField(path string, err error) error {
+	return fmt.Errorf("%s: %w", d.where(d.root.lineOf(path)), err)
 }
 
 // firstField is the path of the field that err names first, empty if it names none.

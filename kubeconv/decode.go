@@ -74,20 +74,22 @@ func read(d api.Document, o kubeObject, namespace string, name func(string) []st
 		o.SetNamespace(namespace)
 	}
 	if msgs := name(o.GetName()); len(msgs) > 0 {
-		return fmt.Errorf("%s: metadata.name: %q: %s", d.Where(), o.GetName(), msgs[0])
+		return d.AtField("metadata.name", fmt.Errorf("metadata.name: %q: %s", o.GetName(), msgs[0]))
 	}
 	if msgs := validation.IsDNS1123Label(o.GetNamespace()); o.GetNamespace() != "" && len(msgs) > 0 {
-		return fmt.Errorf("%s: metadata.namespace: %q: %s", d.Where(), o.GetNamespace(), msgs[0])
+		return d.AtField("metadata.namespace", fmt.Errorf("metadata.namespace: %q: %s", o.GetNamespace(), msgs[0]))
 	}
 	return nil
 }
 
 // checked is o, or what is wrong with it or with its conversion.
 func checked[T api.Object](d api.Document, o T, err error) (api.Object, error) {
-	if err == nil {
-		err = o.Validate()
+	if err != nil { // OBJECT: FIELD: what is wrong with it
+		_, what, _ := strings.Cut(err.Error(), ": ")
+		path, _, _ := strings.Cut(what, ":")
+		return nil, d.AtField(path, err)
 	}
-	if err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, d.At(err)
 	}
 	return o, nil
@@ -99,7 +101,7 @@ func namespaceFrom(d api.Document, _ string) (api.Object, error) {
 		return nil, err
 	}
 	if ns.Namespace != "" {
-		return nil, fmt.Errorf("%s: metadata.namespace: %q: a Namespace belongs to none", d.Where(), ns.Namespace)
+		return nil, d.AtField("metadata.namespace", fmt.Errorf("metadata.namespace: %q: a Namespace belongs to none", ns.Namespace))
 	}
 	return checked(d, Namespace(ns), nil)
 }

@@ -166,6 +166,45 @@ ingress:
   protocol: UDP
   destination: {ports: [53]}
 `},
+	{"SCTP, named ports and ranges that overlap", `
+podSelector: {}
+policyTypes: [Egress, Ingress, Egress]
+egress:
+- ports:
+  - {protocol: SCTP, port: 5, endPort: 9}
+  - {protocol: SCTP, port: 7, endPort: 20}
+  - {protocol: SCTP, port: sig}
+  - {protocol: TCP, port: 1, endPort: 65535}
+  - {protocol: UDP, port: 5, endPort: 5}
+`, `
+selector: projectcalico.org/orchestrator == 'k8s'
+types: [Egress, Ingress]
+egress:
+- {action: Allow, protocol: SCTP, destination: {ports: ["5:20", sig]}}
+- {action: Allow, protocol: TCP, destination: {ports: ["1:65535"]}}
+- {action: Allow, protocol: UDP, destination: {ports: [5]}}
+`},
+	{"both selectors of a peer empty: all pods of all namespaces", `
+podSelector: {matchLabels: {a: ""}}
+ingress:
+- from: [{podSelector: {}, namespaceSelector: {}}, {ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.1/32]}}, {ipBlock: {cidr: "::/0"}}]
+`, `
+selector: projectcalico.org/orchestrator == 'k8s' && a == ''
+types: [Ingress]
+ingress:
+- {action: Allow, source: {selector: projectcalico.org/orchestrator == 'k8s', namespaceSelector: all()}}
+- {action: Allow, source: {nets: [0.0.0.0/0], notNets: [10.0.0.1/32]}}
+- {action: Allow, source: {nets: ["::/0"]}}
+`},
+	{"no ingress at all, by policyTypes", `
+podSelector: {}
+policyTypes: [Ingress]
+egress: [{}]
+`, `
+selector: projectcalico.org/orchestrator == 'k8s'
+types: [Ingress]
+egress: [{action: Allow}]
+`},
 	{"a protocol without a port is all of it", `
 podSelector: {}
 ingress:
@@ -239,7 +278,7 @@ func TestNetworkPolicy(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ spec, want string }{
-		{"podSelector: {matchLabels: {a: \"b' || all() || a == 'c\"}}", `line 1: NetworkPolicy prod/p: spec.podSelector: matchLabels: value "b' || all() || a == 'c" of label a`},
+		{"podSelector: {matchLabels: {a: \"b' || all() || a == 'c\"}}", `line 5: NetworkPolicy prod/p: spec.podSelector: matchLabels: value "b' || all() || a == 'c" of label a`},
 		{"podSelector: {matchLabels: {\"a == 'b' || c\": d}}", `spec.podSelector: matchLabels: label name "a == 'b' || c"`},
 		{"podSelector: {matchExpressions: [{key: a, operator: In}]}", `matchExpressions[0]: operator In needs values`},
 		{"podSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}", `operator Exists takes no values`},
@@ -256,6 +295,15 @@ func TestRefused(t *testing.T) {
 		{"podSelector: {}\n  ingress: [{ports: [{port: http, endPort: 8}]}]", `endPort: may not be given with the named port "http"`},
 		{"podSelector: {}\n  ingress: [{ports: [{port: Not_a_name}]}]", `ports[0].port: "Not_a_name"`},
 		{"podSelector: {}\n  ingress: [{ports: [{protocol: ICMP}]}]", `ports[0].protocol: "ICMP": must be TCP, UDP or SCTP`},
+		{"podSelector: {}\n  ingress:\n  - ports:\n    - port: 1\n    - port: 2\n      endPort: 1", `line 10: NetworkPolicy prod/p: spec.ingress[0].ports[1].endPort: 1: must be from 2`},
+		{"podSelector: {}\n  ingress:\n  - {}\n  - from:\n    - podSelector: {}\n    - {}", `line 10: NetworkPolicy prod/p: spec.ingress[1].from[1]: must have`},
+		{"podSelector: {}\n  egress: [{to: [{ipBlock: {cidr: 10.0.0.0/33}}]}]", `"10.0.0.0/33": must be a CIDR`},
+		{"podSelector: {}\n  egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: ['fd00::/8']}}]}]", `except[0]: "fd00::/8": must be a CIDR strictly within`},
+		{"podSelector: {}\n  ingress: [{ports: [{port: 65536}]}]", `ports[0].port: 65536: must be from 1 to 65535`},
+		{"podSelector: {}\n  ingress: [{ports: [{port: 1, endPort: 65536}]}]", `ports[0].endPort: 65536`},
+		{"podSelector: {}\n  ingress: [{ports: [{port: '80'}]}]", `ports[0].port: "80"`},
+		{"podSelector: {}\n  ingress: [{ports: [{protocol: tcp}]}]", `ports[0].protocol: "tcp": must be TCP, UDP or SCTP`},
+		{"podSelector: {}\n  ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: a, operator: NotIn}]}}]}]", `namespaceSelector: matchExpressions[0]: operator NotIn needs values`},
 		{"podselector: {}", `line 5: unknown field "spec.podselector"; did you mean "podSelector"?`},
 	} {
 		_, err := fromYAML([]byte(header + "  " + c.spec + "\n"))
@@ -294,7 +342,7 @@ items:
 	}
 	for _, c := range []struct{ in, want string }{
 		{"apiVersion: v1\nkind: Pod\n", "f.yaml: document 4, line 18: v1 Pod: of Kubernetes' objects these are taken: discovery.k8s.io/v1 EndpointSlice, networking.k8s.io/v1 NetworkPolicy, v1 Namespace, v1 Service, v1 ServiceAccount"},
-		{"apiVersion: v1\nkind: Namespace\nmetadata: {name: A}\n", `f.yaml: document 4, line 18: metadata.name: "A"`},
+		{"apiVersion: v1\nkind: Namespace\nmetadata: {name: A}\n", `f.yaml: document 4, line 20: metadata.name: "A"`},
 		{"apiVersion: v1\nkind: Namespace\nmetadata: {nam: a}\n", `f.yaml: document 4, line 20: unknown field "metadata.nam"`},
 		{"a: {\n", `f.yaml: document 4, line `},
 	} {

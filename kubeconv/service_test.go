@@ -104,7 +104,7 @@ ports: [{name: sql, port: 5432, protocol: TCP}, {name: dns, port: 53, protocol: 
 
 func TestServicesRefused(t *testing.T) {
 	for _, c := range []struct{ kube, want string }{
-		{"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: A}", `f.yaml: document 1, line 1: metadata.name: "A"`},
+		{"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: A}", `f.yaml: document 1, line 3: metadata.name: "A"`},
 		{"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: a.b}", `metadata.namespace: "a.b"`},
 		{"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, labels: {'a b': c}}", "spec.labelsToApply"},
 		{"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\nspec: {}", `line 4: unknown field "spec"`},
