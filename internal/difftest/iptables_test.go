@@ -9,8 +9,8 @@ import (
 
 func init() {
 	backends = append(backends,
-		backend{"iptables-nft", openIptables(iptables.NFT), quietIptables},
-		backend{"iptables-legacy", openIptables(iptables.Legacy), quietIptables})
+		backend{"iptables-nft", openIptables(iptables.NFT), quietIptables, false},
+		backend{"iptables-legacy", openIptables(iptables.Legacy), quietIptables, false})
 }
 
 func openIptables(v iptables.Variant) func(int) (driver, error) {

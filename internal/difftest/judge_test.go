@@ -2,6 +2,7 @@ package difftest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,13 +21,14 @@ type driver interface {
 
 // backends are those that can be judges.
 var backends = []backend{
-	{"nft", func(ns int) (driver, error) { return nft.New(ns, nft.Config{LogGroup: ruleGroup}) }, quietNFT},
+	{"nft", func(ns int) (driver, error) { return nft.New(ns, nft.Config{LogGroup: ruleGroup}) }, quietNFT, true},
 }
 
 type backend struct {
 	name  string
 	open  func(ns int) (driver, error)
 	quiet func(driver) error // reads back, and returns an error if the kernel is not as the driver believes
+	quick bool
 }
 
 func quietNFT(d driver) error {
@@ -45,29 +47,28 @@ func quietNFT(d driver) error {
 // judge is a kernel's namespace with one backend's rules in it.
 type judge struct {
 	backend
-	t *testing.T
 	w *world
 	d driver
 }
 
 func newJudge(t *testing.T, b backend) *judge {
 	t.Helper()
-	j := &judge{backend: b, t: t, w: newWorld(t)}
-	j.anew()
-	t.Cleanup(func() { j.d.Close() })
+	j := &judge{backend: b, w: newWorld(t)}
+	t.Cleanup(func() {
+		if j.d != nil {
+			j.d.Close()
+		}
+	})
 	return j
 }
 
 // anew has another driver go on from what the kernel has, which it is told nothing of.
-func (j *judge) anew() {
-	j.t.Helper()
+func (j *judge) anew() (err error) {
 	if j.d != nil {
 		j.d.Close()
 	}
-	var err error
-	if j.d, err = j.open(j.w.node); err != nil {
-		j.t.Fatal(err)
-	}
+	j.d, err = j.open(j.w.node)
+	return err
 }
 
 // ask brings the kernel to the state, and sends the packets.
@@ -82,71 +83,90 @@ func (j *judge) ask(probes []Probe) ([]sight, error) {
 }
 
 // court are judges who are told the same.
-type court struct {
-	judges []*judge
-	every  []int // in which rounds each is asked: one in so many
-}
+type court struct{ judges []*judge }
 
-// newCourt returns all judges there are. Those who are slow take turns.
+// benches is how many worlds each backend has that is slow. They take turns: one Sync of iptables is
+// several processes and waits for the kernel.
+const benches = 3
+
+// newCourt returns all judges there are.
 func newCourt(t *testing.T) *court {
 	c := &court{}
-	for _, b := range backends {
-		every := 1
-		if b.name != "nft" {
-			every = len(backends) - 1
+	for i := range benches {
+		for _, b := range backends {
+			if !b.quick || i == 0 {
+				c.judges = append(c.judges, newJudge(t, b))
+			}
 		}
-		c.judges, c.every = append(c.judges, newJudge(t, b)), append(c.every, every)
 	}
 	return c
 }
 
-func (c *court) update(d *dataplane.Delta) {
+// turns is after how many rounds it is each judge's turn again.
+func (c *court) turns() (n int) {
 	for _, j := range c.judges {
-		j.d.Update(d)
-	}
-}
-
-func (c *court) anew(s *dataplane.State) {
-	for _, j := range c.judges {
-		j.anew()
-		j.d.Update(s.Delta())
-	}
-}
-
-// asked tells whether judge i is asked in the round.
-func (c *court) asked(i, round int) bool { return (round+i)%c.every[i] == 0 }
-
-// quiet holds that the kernel is as those asked in the round believe.
-func (c *court) quiet(round int) error {
-	for i, j := range c.judges {
-		if !c.asked(i, round) {
-			continue
-		}
-		if err := j.quiet(j.d); err != nil {
-			return fmt.Errorf("%s: %w", j.name, err)
+		if !j.quick {
+			n++
 		}
 	}
-	return nil
+	return max(n, 1)
 }
 
-// verdicts asks those whose turn it is, side by side.
-func (c *court) verdicts(round int, probes []Probe) (map[*judge][]sight, error) {
-	sights, errs := make([][]sight, len(c.judges)), make([]error, len(c.judges))
+// trial is one state and the packets to be judged in it.
+type trial struct {
+	round  int
+	state  *dataplane.State
+	delta  *dataplane.Delta // the way there from the trial before
+	probes []Probe
+	anew   bool // drivers begin anew, and know nothing of what the kernel has
+	quiet  bool // what the kernel has is read back
+}
+
+// finding is what one judge has seen in a trial.
+type finding struct {
+	*trial
+	by     *judge
+	sights []sight
+}
+
+// hear has all judges work off the trials, side by side. In each trial those of the slow are asked
+// whose turn it is.
+func (c *court) hear(trials []*trial) (out []finding, err error) {
+	found, errs := make([][]finding, len(c.judges)), make([]error, len(c.judges))
 	var wg sync.WaitGroup
+	slow := 0
 	for i, j := range c.judges {
-		if c.asked(i, round) {
-			wg.Go(func() { sights[i], errs[i] = j.ask(probes) })
+		turn := slow
+		if !j.quick {
+			slow++
 		}
+		wg.Go(func() { found[i], errs[i] = j.hear(trials, turn, c.turns()) })
 	}
 	wg.Wait()
-	out := map[*judge][]sight{}
-	for i, j := range c.judges {
-		if errs[i] != nil {
-			return nil, fmt.Errorf("%s: %w", j.name, errs[i])
+	return slices.Concat(found...), errors.Join(errs...)
+}
+
+func (j *judge) hear(trials []*trial, turn, turns int) (out []finding, err error) {
+	for _, x := range trials {
+		if x.anew {
+			if err := j.anew(); err != nil {
+				return out, err
+			}
+			j.d.Update(x.state.Delta())
+		} else {
+			j.d.Update(x.delta)
 		}
-		if sights[i] != nil {
-			out[j] = sights[i]
+		if !j.quick && x.round%turns != turn {
+			continue
 		}
+		sights, err := j.ask(x.probes)
+		if err == nil && x.quiet {
+			err = j.quiet(j.d)
+		}
+		if err != nil {
+			return out, fmt.Errorf("round %d: %s: %w\n%s", x.round, j.name, err, Describe(x.state))
+		}
+		out = append(out, finding{x, j, sights})
 	}
 	return out, nil
 }

@@ -48,7 +48,7 @@ func TestSoak(t *testing.T) {
 		if err := h.next(Count(t, "DIFFTEST_PACKETS", 50)); err != nil {
 			t.Fatal(err)
 		}
-		if h.round%1000 == 0 {
+		if h.round >= 1000 {
 			h.again(uint64(time.Now().UnixNano()))
 		}
 		if time.Since(told) > 30*time.Second {
@@ -87,70 +87,66 @@ func newHearing(t *testing.T, seed uint64) *hearing {
 // again begins anew with another seed.
 func (h *hearing) again(seed uint64) {
 	h.seed, h.g, h.other, h.round, h.state = seed, NewGen(seed), NewGen(seed+1), 0, dataplane.NewState()
-	h.court.anew(h.state)
 }
 
-// next judges n packets in the next state.
+// next judges n packets in each of the next states, of which there is one for each judge's turn.
 func (h *hearing) next(n int) error {
-	delta := h.g.Step(&h.state)
-	h.court.update(delta)
-	probes := h.g.Probes(h.state, n)
-	progs, err := compile(h.state)
+	var trials []*trial
+	for range h.court.turns() {
+		x := &trial{round: h.round, delta: h.g.Step(&h.state), anew: h.round%60 == 0, quiet: h.round%25 < h.court.turns()}
+		x.state = clone(h.state)
+		x.probes = h.g.Probes(h.state, n)
+		trials = append(trials, x)
+		h.round++
+	}
+	findings, err := h.court.hear(trials)
 	if err != nil {
-		return h.fail(err)
+		return fmt.Errorf("seed %d, %w", h.seed, err)
 	}
-	verdicts, err := h.court.verdicts(h.round, probes)
-	if err != nil {
-		return h.fail(err)
+	verdicts := map[*trial][]finding{}
+	for _, f := range findings {
+		verdicts[f.trial] = append(verdicts[f.trial], f)
+		h.states[f.by.name]++
+		h.packets[f.by.name] += n
 	}
-	for i := range probes {
-		if err := h.judge(&probes[i], progs, verdicts, i); err != nil {
-			return err
-		}
-	}
-	for j := range verdicts {
-		h.states[j.name]++
-		h.packets[j.name] += n
-	}
-	if h.round%25 == 24 {
-		if err := h.court.quiet(h.round); err != nil {
-			return h.fail(err)
-		}
-	}
-	h.round++
-	if h.round%60 == 0 {
-		h.court.anew(h.state)
-	}
-	return nil
-}
-
-// judge holds the verdicts on one packet equal.
-func (h *hearing) judge(x *Probe, progs map[dataplane.Family]*filter.Program, verdicts map[*judge][]sight, i int) error {
-	want, trace := dataplane.Eval(h.state, x.Packet), progs[x.Family()].Trace(x.Packet)
-	h.kinds[kind(x, want)]++
-	h.cover.Note(h.other, h.state, x.Packet, want)
-	if trace.Verdict != want.Verdict || trace.Masquerade != want.Masquerade || len(trace.Logs) != Logs(want) {
-		return h.disagree("filter.Trace", "it ends otherwise", x, want, trace)
-	}
-	for j, sights := range verdicts {
-		if why := objection(h.state, x, want, &sights[i]); why != "" {
-			return h.disagree(j.name, fmt.Sprintf("%s; seen %+v", why, sights[i]), x, want, trace)
+	for _, x := range trials {
+		if err := h.judge(x, verdicts[x]); err != nil {
+			return fmt.Errorf("seed %d, round %d: %w\n%s", h.seed, x.round, err, Describe(x.state))
 		}
 	}
 	return nil
 }
 
-func (h *hearing) fail(err error) error {
-	return fmt.Errorf("seed %d, round %d: %w\n%s", h.seed, h.round, err, Describe(h.state))
+// judge holds all verdicts of a trial equal.
+func (h *hearing) judge(x *trial, findings []finding) error {
+	progs, err := compile(x.state)
+	if err != nil {
+		return err
+	}
+	for i := range x.probes {
+		p := &x.probes[i]
+		want, trace := dataplane.Eval(x.state, p.Packet), progs[p.Family()].Trace(p.Packet)
+		h.kinds[kind(p, want)]++
+		h.cover.Note(h.other, x.state, p.Packet, want)
+		if trace.Verdict != want.Verdict || trace.Masquerade != want.Masquerade || len(trace.Logs) != Logs(want) {
+			return disagree("filter.Trace", "it ends otherwise", p, want, trace)
+		}
+		for _, f := range findings {
+			if why := objection(x.state, p, want, &f.sights[i]); why != "" {
+				return disagree(f.by.name, fmt.Sprintf("%s; seen %+v", why, f.sights[i]), p, want, trace)
+			}
+		}
+	}
+	return nil
 }
 
-func (h *hearing) disagree(who, why string, x *Probe, want dataplane.Trace, trace filter.Result) error {
+func disagree(who, why string, x *Probe, want dataplane.Trace, trace filter.Result) error {
 	flow := "none"
 	if x.Flow != nil {
 		flow = fmt.Sprintf("%+v", *x.Flow)
 	}
-	return h.fail(fmt.Errorf("%s does not agree: %s\npacket %+v, flow %s\nEval   %v, masquerade %v (%s) %+v\nTrace  %v, masquerade %v %v",
-		who, why, x.Packet, flow, want.Verdict, want.Masquerade, want.Reason, want.Steps, trace.Verdict, trace.Masquerade, trace.Path))
+	return fmt.Errorf("%s does not agree: %s\npacket %+v, flow %s\nEval   %v, masquerade %v (%s) %+v\nTrace  %v, masquerade %v %v",
+		who, why, x.Packet, flow, want.Verdict, want.Masquerade, want.Reason, want.Steps, trace.Verdict, trace.Masquerade, trace.Path)
 }
 
 func compile(s *dataplane.State) (map[dataplane.Family]*filter.Program, error) {
@@ -192,4 +188,11 @@ func (h *hearing) sufficient() {
 			h.t.Errorf("no packet was of the kind %q: the test says nothing of it", what)
 		}
 	}
+}
+
+// clone returns a copy that stays as it is while s changes.
+func clone(s *dataplane.State) *dataplane.State {
+	out := dataplane.NewState()
+	out.Apply(s.Delta())
+	return out
 }
