@@ -19,7 +19,7 @@ build: ## build the programs into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X github.com/calicogo/calico/ctl.Version=$(VERSION)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
 
 ##@ Check
-.PHONY: test lint unit differential lab bench microbench vm
+.PHONY: test lint unit differential soak-policy faults lab bench microbench vm
 test: tools lint unit differential lab vm ## everything that CI runs
 
 lint: ## gofmt, go vet, staticcheck, import law
@@ -31,8 +31,14 @@ lint: ## gofmt, go vet, staticcheck, import law
 unit: ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /lab$$ -e /internal/difftest$$ -e /internal/archtest$$)
 
-differential: ## Eval, filter.Trace and nftables judge random packets alike
+differential: ## Eval, filter.Trace, nftables and both variants of iptables judge random packets alike
 	DIFFTEST_STATES=$${DIFFTEST_STATES:-2000} $(GO) test -race -timeout 20m ./internal/difftest
+
+soak-policy: ## the same, with fresh seeds, for MINUTES=30
+	SOAK_MINUTES=$${MINUTES:-30} $(GO) test -run '^TestSoak$$' -count 1 -timeout 0 -v ./internal/difftest
+
+faults: ## plants mistakes in the sources, one at a time; the differential test must find each in a minute: RUN=REGEXP
+	$(GO) run ./internal/difftest/faults -run '$(RUN)'
 
 lab: ## lab scripts: nodes, pods and policies on real kernel objects
 	$(GO) test -race ./lab
