@@ -182,11 +182,11 @@ func (b *ruleBuilder) icmp(i *api.ICMP, r *api.Rule) *dataplane.ICMP {
 }
 
 func (b *ruleBuilder) peer(p *dataplane.Peer, e *api.EntityRule, side string) {
-	p.Nets = b.nets(e.Nets, side+".nets")
-	p.NotNets = b.nets(e.NotNets, side+".notNets")
+	p.Nets = b.nets(e.Nets, side, "nets")
+	p.NotNets = b.nets(e.NotNets, side, "notNets")
 	from := b.selectors(p, e, side)
-	p.Ports, p.PortSets = b.ports(e.Ports, from, side+".ports")
-	p.NotPorts, p.NotPortSets = b.ports(e.NotPorts, from, side+".notPorts")
+	p.Ports, p.PortSets = b.ports(e.Ports, from, side, "ports")
+	p.NotPorts, p.NotPortSets = b.ports(e.NotPorts, from, side, "notPorts")
 	if e.Services != nil {
 		b.services(p, e, side)
 	}
@@ -195,10 +195,10 @@ func (b *ruleBuilder) peer(p *dataplane.Peer, e *api.EntityRule, side string) {
 // nets restricts the rule to a family if all nets are of it, negated or not: that is how
 // upstream reads a rule without ipVersion, and it keeps "not 10.0.0.0/8" from being all
 // of IPv6.
-func (b *ruleBuilder) nets(list []string, field string) []netip.Prefix {
+func (b *ruleBuilder) nets(list []string, side, field string) []netip.Prefix {
 	nets, err := parseNets(list)
 	if err != nil {
-		b.fail(BadRule, "%s: %v", field, err)
+		b.fail(BadRule, "%s.%s: %v", side, field, err)
 		return nil
 	}
 	if len(nets) == 0 {
@@ -300,12 +300,12 @@ var errNoPorts = errors.New("ports need a protocol that has ports: TCP, UDP, SCT
 
 // ports reads a list of ports. All of it is left out if one of them cannot be read, for
 // the ports are alternatives of each other.
-func (b *ruleBuilder) ports(list []api.Port, from *selector.Selector, field string) ([]dataplane.PortRange, []dataplane.SetID) {
+func (b *ruleBuilder) ports(list []api.Port, from *selector.Selector, side, field string) ([]dataplane.PortRange, []dataplane.SetID) {
 	if len(list) == 0 {
 		return nil, nil
 	}
 	if !b.rule.Protocol.HasPorts() {
-		b.fail(BadRule, "%s: %v", field, errNoPorts)
+		b.fail(BadRule, "%s.%s: %v", side, field, errNoPorts)
 		return nil, nil
 	}
 	var ranges []dataplane.PortRange
@@ -319,7 +319,7 @@ func (b *ruleBuilder) ports(list []api.Port, from *selector.Selector, field stri
 		case p.Min <= p.Max:
 			ranges = append(ranges, dataplane.PortRange{Min: p.Min, Max: p.Max})
 		default:
-			b.fail(BadRule, "%s: range %v ends before it begins", field, p)
+			b.fail(BadRule, "%s.%s: range %v ends before it begins", side, field, p)
 			return nil, nil
 		}
 	}

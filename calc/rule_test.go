@@ -20,6 +20,14 @@ func nets(s ...string) []netip.Prefix {
 	return ps
 }
 
+// odd are the odd ports from one to another.
+func odd(from, to uint16) (rs []dataplane.PortRange) {
+	for p := from; p <= to; p += 2 {
+		rs = append(rs, dataplane.PortRange{Min: p, Max: p})
+	}
+	return rs
+}
+
 func sets(selectors ...string) []dataplane.SetID {
 	var ids []dataplane.SetID
 	for _, s := range selectors {
@@ -83,6 +91,23 @@ func TestRules(t *testing.T) {
 			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("has(projectcalico.org/namespace)")}}},
 		{"namespaceSelector global()", "ns", "{action: Allow, source: {namespaceSelector: global()}}",
 			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("!has(projectcalico.org/namespace)")}}},
+		{"notNets of both families restrict to none", "", "{action: Deny, source: {notNets: ['fd00::/8', 10.0.0.0/8]}}",
+			dataplane.Rule{Action: dataplane.Deny, Src: dataplane.Peer{NotNets: nets("10.0.0.0/8", "fd00::/8")}}},
+		{"a selector and nets are and-ed", "", "{action: Allow, source: {selector: x == 'a', nets: [10.0.0.0/8], notNets: [10.1.0.0/16]}}",
+			dataplane.Rule{Action: dataplane.Allow, Family: 4, Src: dataplane.Peer{Sets: sets("x == 'a'"), Nets: nets("10.0.0.0/8"), NotNets: nets("10.1.0.0/16")}}},
+		{"ICMP without a type says nothing of the family", "", "{action: Allow, protocol: ICMP}",
+			dataplane.Rule{Action: dataplane.Allow, Protocol: 1}},
+		{"nor does ICMPv6", "", "{action: Allow, protocol: ICMPv6, icmp: {}}",
+			dataplane.Rule{Action: dataplane.Allow, Protocol: 58}},
+		{"names and numbers of protocols", "", "{action: Deny, protocol: '6', notProtocol: udplite}",
+			dataplane.Rule{Action: dataplane.Deny, Protocol: tcp, NotProtocol: dataplane.UDPLite}},
+		{"more ports than a kernel's match takes", "", "{action: Allow, protocol: TCP, source: {ports: [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33]}}",
+			dataplane.Rule{Action: dataplane.Allow, Protocol: tcp, Src: dataplane.Peer{Ports: odd(1, 33)}}},
+		{"negated named ports, of the endpoints that the rule selects", "ns", "{action: Deny, protocol: TCP, destination: {namespaceSelector: all(), notPorts: [http, 81]}}",
+			dataplane.Rule{Action: dataplane.Deny, Protocol: tcp, Dst: dataplane.Peer{Sets: sets("has(projectcalico.org/namespace)"),
+				NotPorts: []dataplane.PortRange{{Min: 81, Max: 81}}, NotPortSets: []dataplane.SetID{portSet(selector.MustParse("has(projectcalico.org/namespace)"), "http", tcp).id}}}},
+		{"a namespaceSelector with service accounts", "ns", "{action: Allow, source: {namespaceSelector: env == 'prod', serviceAccounts: {names: [a]}}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("pcns.env == 'prod' && projectcalico.org/serviceaccount in {'a'}")}}},
 		{"a service, of the policy's namespace, as a source", "ns", "{action: Allow, source: {services: {name: dns}}}",
 			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{serviceSet(service{"ns", "dns"}, false).id}}}},
 		{"as a source with ports of its own", "ns", "{action: Allow, protocol: UDP, source: {services: {name: dns}, ports: [53]}}",
@@ -172,4 +197,11 @@ func TestRulesThatNeverMatch(t *testing.T) {
 		equal(t, rule, c.rules, []dataplane.Rule(nil))
 		equal(t, rule+": errors", len(c.errs), 0)
 	}
+}
+
+// A rule says where it stands in the policy as it was written, also behind those left out.
+func TestRuleIndex(t *testing.T) {
+	c := compileRules([]api.Rule{parseRule(t, "{action: Allow, protocol: nonsense}"), parseRule(t, "{action: Deny}"),
+		parseRule(t, "{action: Allow, ipVersion: 4, source: {nets: ['fd00::/8']}}"), parseRule(t, "{action: Allow}")}, "", "ingress")
+	equal(t, "rules", c.rules, []dataplane.Rule{{Action: dataplane.Deny, Index: 1}, {Action: dataplane.Allow, Index: 3}})
 }
