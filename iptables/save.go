@@ -30,15 +30,6 @@ type heldTable struct {
 // reference is a rule of others that uses something of ours.
 type reference struct{ where, chain, set string }
 
-func (h *held) empty() bool {
-	for i := range h.tables {
-		if len(h.tables[i].chains)+len(h.tables[i].jumps) > 0 {
-			return false
-		}
-	}
-	return true
-}
-
 const maxSave = 1 << 30 // bytes of what a command may write
 
 var errTooMuch = errors.New("it writes more than 1 GiB")

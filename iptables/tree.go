@@ -173,7 +173,7 @@ func common(keys []string) string {
 func checkDevice(name string) error {
 	odd := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"'\,`, r) }
 	if name == "" || len(name) > 15 || strings.HasSuffix(name, "+") || strings.ContainsAny(name[:1], "-!") || strings.IndexFunc(name, odd) >= 0 {
-		return fmt.Errorf("device %q: iptables cannot name it; give it a name of letters, digits, - and .", name)
+		return fmt.Errorf("device %q: iptables cannot name it; give it a name of letters, digits and dashes", name)
 	}
 	return nil
 }
