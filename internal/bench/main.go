@@ -40,6 +40,7 @@ var rows = []row{
 	{"ctl", runCtl},
 	{"nft", runReadback},
 	{"rules", runRules},
+	{"path", runPath},
 	{"micro", runMicro},
 }
 
