@@ -95,10 +95,11 @@ func (r bookRule) matches(sets map[string][]string, global bool, peer string, f 
 	switch {
 	case r.protocol != "" && r.protocol != f.protocol, r.family != 0 && r.family != f.family:
 		return false
-	case r.set != "" && r.not && !global:
-		// Whoever is of the policy's namespace and has not the set's labels: all pods, for it
-		// is not them who have these labels, but the set that has their addresses, too.
-		return true
+	case r.not && !global && r.family == 0 && (r.set != "" || r.peers != nil):
+		// notSelector in a policy of a namespace means who is of the namespace but not selected.
+		// A pod's address is such if the pod is, or a network set that has the address: no pod
+		// has the label `set`, and no set the label `name`.
+		return r.set != "" || !slices.Contains(r.peers, peer) || slices.Contains(sets["s0"], peer) || slices.Contains(sets["s1"], peer)
 	case r.set != "":
 		return slices.Contains(sets[r.set], peer) != r.not
 	case r.peers == nil:

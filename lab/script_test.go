@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -46,8 +47,16 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// policyBackends are those that the scripts of testdata/policy run on.
-var policyBackends = []string{lab.BackendNFT}
+// policyBackends are those that the scripts of testdata/policy run on, and between which
+// TestPolicyChurn switches: LAB_BACKENDS, with commas, or those that the agent has.
+var policyBackends = backends(os.Getenv("LAB_BACKENDS"))
+
+func backends(text string) []string {
+	if text == "" {
+		return []string{lab.BackendNFT} // the agent does not switch yet
+	}
+	return strings.Split(text, ",")
+}
 
 // TestPolicyScripts runs testdata/policy/*.txtar on every backend. Each is the documentation
 // of what policy can say about one thing.
@@ -88,7 +97,7 @@ func runScript(t *testing.T, file string, up ...string) {
 	if err := state.ExtractFiles(archive); err != nil {
 		t.Fatal(err)
 	}
-	engine := &script.Engine{Cmds: commands(l), Conds: scripttest.DefaultConds(), Quiet: !testing.Verbose()}
+	engine := &script.Engine{Cmds: commands(l), Conds: conditions(), Quiet: !testing.Verbose()}
 	engine.Cmds["up"] = labCommand("up", func(s *script.State, args []string) *exec.Cmd {
 		return l.Command(s.Context(), slices.Concat([]string{"up"}, up, args)...)
 	})
@@ -101,6 +110,13 @@ func runScript(t *testing.T, file string, up ...string) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// conditions are the usual ones, and whether agents have several backends.
+func conditions() map[string]script.Cond {
+	conds := scripttest.DefaultConds()
+	conds["backends"] = script.BoolCondition("several backends are tested", len(policyBackends) > 1)
+	return conds
 }
 
 func commands(l *labtest.Lab) map[string]script.Cmd {
