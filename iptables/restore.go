@@ -158,7 +158,7 @@ func lineOf(err error, input []byte) (string, int) {
 
 // remedies say what to do about what commands complain of.
 var remedies = []struct{ says, do string }{
-	{"xtables lock", "another program holds the lock /run/xtables.lock; find it with fuser, or raise IptablesLockTimeoutSecs"},
+	{"xtables lock", "another program holds the lock /run/xtables.lock; find it with fuser"},
 	{"do you need to insmod", "load the kernel's module ip_tables (ip6_tables) and that of the table, or set IptablesBackend to NFT"},
 	{"Failed to initialize nft", "the kernel lacks nf_tables: load it, or set IptablesBackend to Legacy"},
 	{"Permission denied", "run as root, or with CAP_NET_ADMIN"},
