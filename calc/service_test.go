@@ -119,3 +119,29 @@ func TestSliceProblems(t *testing.T) {
 	equal(t, "problems", len(ps), 2)
 	equal(t, "ports", len(l.ports), 0)
 }
+
+// IPv6 that is turned on or off brings or takes the addresses of slices and network sets.
+func TestIPv6ComesAndGoes(t *testing.T) {
+	g := New("node1")
+	var c contents
+	c.pod("ns", "p", "", "10.0.0.1")
+	g.PutAttachment(c.attachments[0])
+	c.yaml(t, servicePolicy)
+	c.yaml(t, setsOfEachKind)
+	c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {ingress: [{action: Allow, source: {selector: role == 'db'}}]}\n")
+	c.objects = append(c.objects, endpointSlice("ns", "dns-6", "dns", dnsPorts()[:1], "fd00::53"), endpointSlice("ns", "dns-4", "dns", dnsPorts()[:1], "10.0.1.1"))
+	for _, o := range c.objects {
+		g.Put(o)
+	}
+	s := dataplane.NewState()
+	for _, on := range []string{"true", "false", "true"} {
+		var felix contents
+		felix.yaml(t, "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {ipv6Support: "+on+"}\n")
+		g.Put(felix.objects[0])
+		s.Apply(g.Flush())
+		want := Compute("node1", nil, append(felix.objects, c.objects...), c.attachments)
+		if diff := diffStates(want, s); diff != "" {
+			t.Fatalf("ipv6Support %s: Compute (-) and the sum of Deltas (+) differ:\n%s", on, diff)
+		}
+	}
+}
