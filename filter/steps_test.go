@@ -141,3 +141,29 @@ func TestOnePrefixForOthers(t *testing.T) {
 		}
 	}
 }
+
+// Only the last step, and only where it opens what stands, waits for packets that are under way.
+func TestWhichStepOpens(t *testing.T) {
+	e := []filter.Element{{Prefix: netip.MustParsePrefix("10.0.0.1/32")}}
+	for name, x := range map[string]struct {
+		change filter.SetChange
+		want   bool
+	}{
+		"more open":       {filter.SetChange{Sense: filter.Opens, Add: e}, true},
+		"fewer open":      {filter.SetChange{Sense: filter.Opens, Remove: e}, false},
+		"more close":      {filter.SetChange{Sense: filter.Closes, Add: e}, false},
+		"fewer close":     {filter.SetChange{Sense: filter.Closes, Remove: e}, true},
+		"new":             {filter.SetChange{Sense: filter.Opens, New: true, Add: e}, false},
+		"one that opened": {filter.SetChange{Sense: filter.Opens, Gone: true, Remove: e}, false},
+		"one that closed": {filter.SetChange{Sense: filter.Closes, Gone: true, Remove: e}, true},
+	} {
+		x.change.Kind = filter.Addrs
+		ch := &filter.Changes{Sets: map[string]*filter.SetChange{"s": &x.change}, Chains: map[string]*filter.Chain{"c": {}}}
+		steps := ch.Steps()
+		for i, s := range steps {
+			if want := x.want && i == len(steps)-1; s.Opens() != want {
+				t.Errorf("%s: step %d opens is %v, want %v", name, i, s.Opens(), want)
+			}
+		}
+	}
+}
