@@ -37,7 +37,7 @@ func TestGraphIsCompute(t *testing.T) {
 		randomRun(t, seed)
 		return
 	}
-	runs := 1000
+	runs := 600
 	if s := os.Getenv("CALICO_CALC_RUNS"); s != "" {
 		runs, _ = strconv.Atoi(s)
 	}
