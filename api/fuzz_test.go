@@ -10,11 +10,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// longSeed is the length of seeds that are left out: they take the fuzzer's time for nothing.
+const longSeed = 2000
+
 // FuzzDecode holds of any document: nothing panics; what is refused is refused in one line;
 // what is accepted is as checkForms says.
 func FuzzDecode(f *testing.F) {
 	for _, c := range valid {
-		f.Add([]byte(doc(c.kind, c.body)))
+		if len(c.body) < longSeed {
+			f.Add([]byte(doc(c.kind, c.body)))
+		}
 	}
 	f.Add([]byte(policyYAML))
 	f.Add([]byte("a: &a [*a]\n"))
@@ -33,7 +38,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzRule(f *testing.F) {
 	for _, c := range valid {
 		for _, direction := range []string{"ingress: [", "egress: ["} {
-			if _, body, ok := strings.Cut(c.body, direction); ok {
+			if _, body, ok := strings.Cut(c.body, direction); ok && len(body) < longSeed {
 				f.Add(direction == "egress: [", len(c.body)%2 == 0, strings.TrimSuffix(body, "]}"))
 			}
 		}
