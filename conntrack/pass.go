@@ -202,6 +202,9 @@ func (d *Driver) End(p *Pass) (more bool, err error) {
 		return false, err
 	}
 	j := &judge{owners: d.owners, programs: d.programs(), host: p.host}
+	if len(j.programs) == 0 {
+		return false, errors.New("live flows: there are no rules yet to judge them by")
+	}
 	var changes []netlink.FlowChange
 	begin, n := time.Now(), 0
 	for n < len(p.flows) && (n%endLook != 0 || time.Since(begin) < endFor) {

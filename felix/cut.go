@@ -53,6 +53,7 @@ func (f *flows) Close() {
 	if f.pass != nil && !f.end {
 		<-f.found
 	}
+	f.pass = nil
 	if f.d != nil {
 		f.d.Close()
 	}
@@ -133,7 +134,7 @@ func (f *flows) reach(rev store.Revision) store.Revision {
 	switch {
 	case f.begun:
 		f.covers = rev
-	case f.pass == nil && !f.failed:
+	case f.pass == nil && !f.failed && f.rules == nil:
 		f.reached = rev
 	}
 	return f.reached
