@@ -57,9 +57,9 @@ type ProbeResult struct {
 type Probe struct {
 	Sent     int64 // nanoseconds of CLOCK_MONOTONIC
 	Arrived  bool
-	Seen     int64 `json:",omitempty"` // when it was seen to have arrived, likewise
 	Answered bool
 	Lost     bool
+	Seen     int64 `json:",omitempty"` // when it was seen to have arrived, likewise
 }
 
 // probe sends probes until their time is over or the client has enough.
