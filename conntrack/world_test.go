@@ -188,7 +188,6 @@ func (w *world) applyAll() {
 // flow is an exchange between two ends.
 type flow struct {
 	name     string
-	from     int    // namespace
 	network  string // tcp4, …
 	server   net.Conn
 	client   net.Conn

@@ -79,10 +79,10 @@ func (c *Conntrack) Close() { c.sock.close() }
 
 // Messages and attributes of linux/netfilter/nfnetlink_conntrack.h.
 const (
-	ctNew    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0
-	ctGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
-	ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
-	ctStats  = unix.NFNL_SUBSYS_CTNETLINK<<8 | 5
+	ctNew    = unix.NFNL_SUBSYS_CTNETLINK << 8
+	ctGet    = ctNew | 1
+	ctDelete = ctNew | 2
+	ctStats  = ctNew | 5
 
 	ctaStatsEntries = 1
 

@@ -56,6 +56,60 @@ func udp(src, dst string, port uint16) netlink.Tuple {
 	return netlink.Tuple{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Protocol: unix.IPPROTO_UDP, SrcPort: port, DstPort: 53}
 }
 
+// TestConntrack holds that flows are listed by their ends, that a mark's other bits stay when some are
+// changed, and that what is not there is no error.
+func TestConntrack(t *testing.T) {
+	t.Parallel()
+	c, _ := flowTable(t, udp("10.0.0.1", "10.0.0.2", 1), udp("10.0.0.1", "10.0.0.3", 2), udp("10.0.0.3", "10.0.0.1", 3), udp("fd00::1", "fd00::2", 4))
+	list := func(q netlink.Query) (flows []netlink.Flow) {
+		t.Helper()
+		if err := c.Each(q, func(f *netlink.Flow) { flows = append(flows, f.Keep()) }); err != nil {
+			t.Fatal(err)
+		}
+		return flows
+	}
+	four, six := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::2")
+	for _, x := range []struct {
+		q    netlink.Query
+		want int
+	}{
+		{netlink.Query{}, 4}, {netlink.Query{Family: unix.AF_INET6}, 1}, {netlink.Query{Family: unix.AF_INET}, 3},
+		{netlink.Query{Family: unix.AF_INET, Source: four}, 2}, {netlink.Query{Family: unix.AF_INET, Destination: four}, 1},
+		{netlink.Query{Family: unix.AF_INET6, Destination: six}, 1}, {netlink.Query{Family: unix.AF_INET6, Source: six}, 0},
+	} {
+		if got := list(x.q); len(got) != x.want {
+			t.Errorf("%+v selects %d flows, want %d: %+v", x.q, len(got), x.want, got)
+		}
+	}
+	var changes []netlink.FlowChange
+	all := list(netlink.Query{})
+	for i := range all {
+		changes = append(changes, netlink.FlowChange{Flow: &all[i], Mark: 0x40002, Mask: 0x40003})
+	}
+	if err := c.Change(changes); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range list(netlink.Query{}) {
+		if f.Mark != 0x4000e { // 0xf it was
+			t.Errorf("mark %#x, want 0x4000e", f.Mark)
+		}
+	}
+	for i := range changes {
+		changes[i].Delete = true
+	}
+	for _, try := range []string{"there", "gone"} {
+		if err := c.Change(changes[:3]); err != nil {
+			t.Errorf("delete what is %s: %v", try, err)
+		}
+	}
+	if n, err := c.Len(); n != 1 || err != nil {
+		t.Errorf("%d flows are left, %v, want 1", n, err)
+	}
+	if err := c.Change([]netlink.FlowChange{{Flow: &netlink.Flow{}, Delete: true}}); err == nil {
+		t.Error("a flow without a name was deleted, which would be all flows")
+	}
+}
+
 func BenchmarkConntrackEach(b *testing.B) {
 	for _, n := range []int{0, 1000, 100_000} {
 		c, h := flowTable(b)
