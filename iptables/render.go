@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -221,7 +222,7 @@ func (w *renderer) reject(b []byte, t table, v filter.Verdict) []byte {
 func (w *renderer) action(b []byte, a filter.Action) ([]byte, error) {
 	switch a := a.(type) {
 	case filter.Log:
-		return w.log(limit(b, a.Rate), a.Prefix), nil
+		return w.log(limit(b, a.Rate), a), nil
 	case filter.SetMark:
 		return fmt.Appendf(b, " -j MARK --set-xmark %#x/%#x", a.Value, a.Mask), nil
 	case filter.SetCtMark:
@@ -255,13 +256,13 @@ const (
 	logNotice      = 5
 )
 
-func (w *renderer) log(b []byte, prefix string) []byte {
-	if w.logGroup != 0 {
-		b = fmt.Appendf(b, " -j NFLOG --nflog-group %d", w.logGroup)
-		return text(b, "--nflog-prefix", prefix, maxNFLogPrefix)
+func (w *renderer) log(b []byte, a filter.Log) []byte {
+	if group := cmp.Or(a.Group, w.logGroup); group != 0 {
+		b = fmt.Appendf(b, " -j NFLOG --nflog-group %d", group)
+		return text(b, "--nflog-prefix", a.Prefix, maxNFLogPrefix)
 	}
 	b = fmt.Appendf(b, " -j LOG --log-level %d", logNotice)
-	return text(b, "--log-prefix", prefix, maxLogPrefix)
+	return text(b, "--log-prefix", a.Prefix, maxLogPrefix)
 }
 
 // text renders an option whose value may be any text, cut to a number of bytes. What would end the line is
