@@ -159,11 +159,10 @@ func (p *Pass) queries(n int) []netlink.Query {
 	if !one || n <= fewFlows {
 		return []netlink.Query{{Family: unix.AF_UNSPEC}}
 	}
-	family := uint8(unix.AF_INET)
-	if !a.Is4() {
-		family = unix.AF_INET6
+	if !a.Is4() { // of which the kernel lists all or none
+		return []netlink.Query{{Family: unix.AF_INET6}}
 	}
-	return []netlink.Query{{Family: family, Source: a}, {Family: family, Destination: a}}
+	return []netlink.Query{{Family: unix.AF_INET, Source: a}, {Family: unix.AF_INET, Destination: a}}
 }
 
 // single is the one address that every flow in question has; false: there are several.

@@ -138,8 +138,8 @@ func (c *Conntrack) Len() (n int, err error) {
 
 // Each calls f with every flow that q selects, some maybe twice; it is f's until f returns. A
 // flow that began after Each did may be left out. Whatever q says, the kernel walks its
-// whole table, but what is not selected costs a tenth (Linux 5.8 and later; before that it
-// costs all the same).
+// whole table, but what is not selected by an address of IPv4 costs a quarter (Linux 5.8 and later; before
+// that it costs all the same).
 func (c *Conntrack) Each(q Query, f func(*Flow)) error {
 	if err := c.sock.send(ctGet, q.Family, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, q.attributes()); err != nil {
 		return fmt.Errorf("list flows: %w", err)
@@ -160,21 +160,18 @@ func (q *Query) selects(f *Flow) bool {
 	return (!q.Source.IsValid() || q.Source == f.Source()) && (!q.Destination.IsValid() || q.Destination == f.Destination())
 }
 
-// attributes have the kernel select what it can.
+// attributes have the kernel select what it can: by addresses of IPv6 it cannot, for up to Linux 6.18 at least it
+// leaves out the very flows that have them (ctnetlink_filter_match_tuple).
 func (q *Query) attributes() []byte {
 	var b, flags []byte
 	for _, x := range []struct {
 		addr        netip.Addr
 		tuple, flag uint16
 	}{{q.Source, ctaTupleOrig, ctaFilterOrig}, {q.Destination, ctaTupleReply, ctaFilterReply}} {
-		if !x.addr.IsValid() {
+		if !x.addr.Is4() {
 			continue
 		}
-		kind := uint16(ctaV4Src)
-		if !x.addr.Is4() {
-			kind = ctaV6Src
-		}
-		ip := appendAttr(nil, ctaTupleIP|unix.NLA_F_NESTED, appendAttr(nil, kind, x.addr.AsSlice()))
+		ip := appendAttr(nil, ctaTupleIP|unix.NLA_F_NESTED, appendAttr(nil, ctaV4Src, x.addr.AsSlice()))
 		b = appendAttr(b, x.tuple|unix.NLA_F_NESTED, ip)
 		flags = appendAttr(flags, x.flag, binary.NativeEndian.AppendUint32(nil, filterSource))
 	}
