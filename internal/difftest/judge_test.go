@@ -1,6 +1,7 @@
 package difftest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -197,14 +198,15 @@ func objection(s *dataplane.State, x *Probe, want dataplane.Trace, seen *sight) 
 	return wrongSource(x, want, seen)
 }
 
-func wrongLogs(s *dataplane.State, want dataplane.Trace, logs []string) string {
+func wrongLogs(s *dataplane.State, want dataplane.Trace, logs []logged) string {
 	n := Logs(want)
 	if len(logs) > n || len(logs) < n && s.Settings.LogRate == (dataplane.Rate{}) {
 		return fmt.Sprintf("it is logged %d times, want %d", len(logs), n)
 	}
-	other := func(prefix string) bool { return prefix != s.Settings.LogPrefix+": " }
+	right := logged{cmp.Or(s.Settings.LogGroup, ruleGroup), s.Settings.LogPrefix + ": "}
+	other := func(l logged) bool { return l != right }
 	if i := slices.IndexFunc(logs, other); i >= 0 {
-		return fmt.Sprintf("it is logged with the prefix %q, want %q", logs[i], s.Settings.LogPrefix+": ")
+		return fmt.Sprintf("it is logged as %+v, want %+v", logs[i], right)
 	}
 	return ""
 }

@@ -15,8 +15,9 @@ import (
 
 // Groups of NFLOG.
 const (
-	ruleGroup = 1
-	logGroup  = 100
+	ruleGroup  = 1 // of rules that log, as drivers are told
+	otherGroup = 2 // as a state's settings may say
+	logGroup   = 100
 )
 
 // Where packets are observed.
@@ -85,7 +86,7 @@ func (w *world) listen() {
 	} {
 		body, err := mdl.MarshalAttributes([]mdl.Attribute{attr})
 		w.must(err)
-		for _, group := range []byte{logGroup, ruleGroup} {
+		for _, group := range []byte{logGroup, ruleGroup, otherGroup} {
 			_, err = w.log.Execute(mdl.Message{
 				Header: mdl.Header{Type: unix.NFNL_SUBSYS_ULOG<<8 | 1, Flags: mdl.Request | mdl.Acknowledge},
 				Data:   append([]byte{0, 0, 0, group}, body...),
@@ -98,8 +99,13 @@ func (w *world) listen() {
 // sight is what was seen of one packet.
 type sight struct {
 	at   map[string]glimpse // the first, by place
-	logs []string           // prefixes of rules of ours that logged it
+	logs []logged           // by rules of ours
 	told string             // how its sender was told that it was refused: "reset", "icmp"; empty: it was not
+}
+
+type logged struct {
+	group  uint16
+	prefix string
 }
 
 type glimpse struct {
@@ -139,8 +145,8 @@ func (w *world) watch(first uint32, n int) ([]sight, error) {
 
 func (s *sight) add(x recorded) {
 	switch {
-	case x.group == ruleGroup:
-		s.logs = append(s.logs, x.prefix)
+	case x.group != logGroup:
+		s.logs = append(s.logs, logged{x.group, x.prefix})
 	case x.reply == "":
 		if _, ok := s.at[x.prefix]; !ok {
 			s.at[x.prefix] = x.glimpse

@@ -48,6 +48,7 @@ func (g *Gen) Settings() dataplane.Settings {
 	s.MarkMask = Of[uint32](g, 0xffff0000, 0xf, 0x8000000d, 0xffffffff)
 	s.IPv6 = !g.odds(15)
 	s.VXLANPort = Of[uint16](g, s.VXLANPort, s.VXLANPort, 8080)
+	s.LogGroup = Of[uint16](g, 0, 0, 2)
 	s.LogPrefix = Of(g, s.LogPrefix, s.LogPrefix, `it's "100%" $HOME \ -j`)
 	if g.odds(6) {
 		s.LogRate = dataplane.Rate{Packets: 1 + g.IntN(3), Per: dataplane.PerSecond + dataplane.Period(g.IntN(4)), Burst: 1 + g.IntN(5)}
@@ -163,6 +164,14 @@ func (g *Gen) nets() dataplane.Members {
 	maps.DeleteFunc(m, func(x dataplane.Member, _ struct{}) bool {
 		return kind == 0 && !x.Prefix.IsSingleIP() || kind == 1 && x.Prefix.IsSingleIP()
 	})
+	if kind == 2 { // with addresses that are in it twice
+		for range 4 {
+			a := g.addr(Of(g, dataplane.Families[:]...))
+			for _, bits := range []int{0, 4} {
+				m[dataplane.Member{Prefix: netip.PrefixFrom(a, a.BitLen()-bits)}] = struct{}{}
+			}
+		}
+	}
 	return m
 }
 

@@ -62,8 +62,8 @@ var faults = []fault{
 	},
 	{
 		"a log rule decides", "filter/policy.go",
-		`return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": ", Rate: c.set.LogRate}}}`,
-		`return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": ", Rate: c.set.LogRate}}, Verdict: Return}`,
+		`return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": ", Group: c.set.LogGroup, Rate: c.set.LogRate}}}`,
+		`return Rule{Actions: []Action{Log{Prefix: c.set.LogPrefix + ": ", Group: c.set.LogGroup, Rate: c.set.LogRate}}, Verdict: Return}`,
 	},
 	{
 		"a packet that fits two alternatives is logged twice", "filter/policy.go",
@@ -126,5 +126,30 @@ var faults = []fault{
 		"nft: bits of the mark beyond the mask are lost", "nft/encode.go",
 		`Mask: ne32(^b.Mask), Xor: ne32(b.Value & b.Mask)`,
 		`Mask: ne32(0), Xor: ne32(b.Value & b.Mask)`,
+	},
+	{
+		"iptables: negations are lost", "iptables/render.go",
+		`return append(b, " !"...)`,
+		`return b`,
+	},
+	{
+		"iptables: sets of IPv6 are made for IPv4", "iptables/set.go",
+		`dataplane.IPv6: "inet6"}[f]`,
+		`dataplane.IPv6: "inet"}[f]`,
+	},
+	{
+		"iptables: the scratch bit is not looked at", "iptables/lower.go",
+		`end.Match = append(f.fits, filter.Match{Field: filter.Mark, Value: filter.Bits{Mask: l.scratch}})`,
+		`end.Match = f.fits`,
+	},
+	{
+		"iptables: the scratch bit is not cleared", "iptables/lower.go",
+		`out := []filter.Rule{{Match: guard, Actions: []filter.Action{clear}}}`,
+		"out := []filter.Rule{}\n\t_ = clear",
+	},
+	{
+		"iptables: a list of ports loses a second range", "iptables/lower.go",
+		`l.ports[parts[len(parts)-1]] += "," + s`,
+		`_ = s`,
 	},
 }
