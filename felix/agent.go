@@ -32,6 +32,14 @@ type Driver struct {
 	dataplane.Driver
 }
 
+// part is the name of what is in use, for problems.
+func (d Driver) part() string {
+	if p, ok := d.Driver.(interface{ Part() string }); ok {
+		return p.Part()
+	}
+	return d.Name
+}
+
 // Agent keeps one node's kernel in step with the datastore and the node's records.
 // Its methods are safe for concurrent use.
 type Agent struct {
@@ -137,10 +145,15 @@ func (a *Agent) take() (input, uint64) {
 	return in, a.seq
 }
 
-// distrust has every driver read the kernel at its next Sync.
+// distrust has every driver read the kernel at its next Sync, or those that have an interval of
+// their own look whether that is over.
 func (a *Agent) distrust() {
 	for _, d := range a.cfg.Drivers {
-		d.Resync()
+		if r, ok := d.Driver.(interface{ Refresh() }); ok {
+			r.Refresh()
+		} else {
+			d.Resync()
+		}
 	}
 }
 
@@ -214,7 +227,7 @@ func (a *Agent) sync(ctx context.Context, rev store.Revision, seq uint64) error 
 		a.synced(d, err)
 		if err != nil {
 			results[i] = resultOf(err)
-			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
+			errs = append(errs, fmt.Errorf("%s: %w", d.part(), err))
 		}
 	}
 	a.report(rev, seq, results)

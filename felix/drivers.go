@@ -1,11 +1,9 @@
 package felix
 
 import (
-	"fmt"
 	"log/slog"
 
 	"github.com/calicogo/calico/netlink"
-	"github.com/calicogo/calico/nft"
 	"github.com/calicogo/calico/route"
 	"github.com/calicogo/calico/tunnel"
 )
@@ -13,7 +11,7 @@ import (
 // Names of the kernel's drivers.
 const (
 	DriverForwarding = "forwarding"
-	DriverRules      = "nftables"
+	DriverRules      = "rules"
 	DriverTunnels    = "tunnels"
 	DriverRoutes     = "routes"
 )
@@ -23,10 +21,7 @@ const (
 // carry packets, and tunnels before the routes that use them, and live flows last. h is a Handle of the same
 // namespace. close frees what they hold; what they put into the kernel stays.
 func KernelDrivers(ns int, h *netlink.Handle, log *slog.Logger) (drivers []Driver, close func(), err error) {
-	rules, err := nft.New(ns, nft.Config{})
-	if err != nil {
-		return nil, nil, fmt.Errorf("nftables: %w", err)
-	}
+	rules := kernelRules(ns)
 	flows, err := newFlows(h, rules.Compilers)
 	if err != nil {
 		rules.Close()

@@ -54,9 +54,9 @@ func (a *Agent) report(rev store.Revision, seq uint64, results []result) {
 	held := true
 	for i, r := range results {
 		if held = held && r.whole(); !held && s.Stuck == nil {
-			s.Stuck = fmt.Errorf("%s: %w", a.cfg.Drivers[i].Name, r.err)
+			s.Stuck = fmt.Errorf("%s: %w", a.cfg.Drivers[i].part(), r.err)
 		}
-		s.Problems = append(s.Problems, problems(a.cfg.Drivers[i].Name, r)...)
+		s.Problems = append(s.Problems, problems(a.cfg.Drivers[i].part(), r)...)
 		for k, err := range r.failed {
 			s.failed[k] = err
 		}

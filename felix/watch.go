@@ -34,11 +34,11 @@ func driver[T any](a *Agent) (d T, ok bool) {
 // watchTables has the rules put right when somebody changed them. Who goes on changing them is
 // answered with growing pauses, and named in a problem.
 func (a *Agent) watchTables(ctx context.Context, ns int) error {
-	rules, ok := driver[*nft.Driver](a)
-	if !ok {
+	rules, ok := driver[*rules](a)
+	if !ok || rules.nft == nil {
 		return nil
 	}
-	m, err := netlink.NewTableMonitor(ns, nft.TableName, rules.Port())
+	m, err := netlink.NewTableMonitor(ns, nft.TableName, rules.nft.Port())
 	if err != nil {
 		return err
 	}

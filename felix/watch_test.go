@@ -124,7 +124,9 @@ func (w *world) assemble(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.agent = New(Config{Node: "n1", Log: log, Drivers: drivers})
-	w.rules, _ = driver[*nft.Driver](w.agent)
+	if r, ok := driver[*rules](w.agent); ok {
+		w.rules = r.nft
+	}
 	w.routes, _ = driver[*route.Driver](w.agent)
 	w.tunnels, _ = driver[*tunnel.Driver](w.agent)
 	for _, d := range drivers {

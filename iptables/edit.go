@@ -28,6 +28,11 @@ type tableEdit struct {
 	add    []jump
 }
 
+// fresh tells whether there is nothing of ours in the table yet.
+func (e *tableEdit) fresh() bool {
+	return len(e.remove) == 0 && !slices.ContainsFunc(e.chains, func(c edit) bool { return c.had })
+}
+
 func (e *tableEdit) empty() bool { return len(e.chains)+len(e.remove)+len(e.add) == 0 }
 
 // inverse is the way back.

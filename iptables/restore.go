@@ -16,10 +16,11 @@ import (
 
 // rules makes edits. Each table's is one transaction of the kernel's. Where the filter table changes together with
 // others, pods open no flow from before the first to after the last, because a packet may meet
-// the one as it was and the other as it is.
+// the one as it was and the other as it is. Where filter had nothing of ours it only closes: no guard could
+// close more, and flows that another backend allows so far go on.
 func (d *Driver) rules(f *family, edits []*tableEdit) error {
 	last := len(edits) - 1
-	if last < 1 || edits[last].table != filterTable {
+	if last < 1 || edits[last].table != filterTable || edits[last].fresh() {
 		return d.restoreAll(f, edits)
 	}
 	guarded, open, err := d.guard(f, edits[last])

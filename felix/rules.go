@@ -1,0 +1,376 @@
+package felix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/iptables"
+	"github.com/calicogo/calico/nft"
+	"github.com/calicogo/calico/reconcile"
+)
+
+// backend is what holds the rules in the kernel.
+type backend interface {
+	dataplane.Driver
+	Compilers() []*filter.Compiler // the two families'
+	Adopt([]*filter.Compiler)      // go on from another's; the next Sync reads the kernel
+	Clean(context.Context) error   // remove what is ours from the kernel, if there is any
+	Close()
+}
+
+// choice says which backend holds the rules, and how that was made.
+type choice struct {
+	backend  dataplane.Backend
+	iptables dataplane.IptablesSettings // zero but for Iptables
+}
+
+func (c choice) String() string {
+	if c.backend == dataplane.Iptables {
+		return fmt.Sprintf("iptables (%s)", c.iptables.Variant)
+	}
+	return c.backend.String()
+}
+
+func (c choice) other() choice {
+	if c.backend == dataplane.Iptables {
+		return choice{}
+	}
+	return choice{dataplane.Iptables, dataplane.DefaultSettings().Iptables}
+}
+
+func choiceOf(s *dataplane.Settings) choice {
+	if s.Backend != dataplane.Iptables {
+		return choice{}
+	}
+	return choice{s.Backend, s.Iptables}
+}
+
+// opener makes backends.
+type opener func(choice) (backend, error)
+
+// Pauses between tries of a backend that cannot be brought up, and of cleaning up after one.
+const (
+	firstTry = time.Second
+	lastTry  = time.Minute
+)
+
+// rules holds the rules in the backend that the settings ask for. While it goes from one to another both
+// are in force, so that a packet passes only what both allow: the next holds everything
+// before anything of the last goes.
+//
+// One backend at a time has the compilers, so that what they change is in its part of the
+// kernel. A packet on its way through the overlap is logged twice if both log it, and
+// translated once: whichever comes first at the hook binds the flow's addresses.
+type rules struct {
+	open opener
+	now  func() time.Time
+
+	mu        sync.Mutex
+	compilers []*filter.Compiler
+	want, is  choice
+	cur       backend // nil: none was brought up yet
+	trouble   error   // why want is not what is; nil: it is
+	tries     backoff // of want
+	sweeps    backoff // of the other backend's leftovers
+	swept     bool    // the other has nothing of ours in the kernel
+	refresh   time.Duration
+	read      time.Time // when the kernel was last distrusted as a whole
+	outcasts  outcasts
+
+	nft *nft.Driver // kept open: who watches knows its socket; nil: the kernel has no nftables
+}
+
+var _ dataplane.Driver = (*rules)(nil)
+
+func newRules(open opener) *rules {
+	r := &rules{open: open, now: time.Now, refresh: dataplane.DefaultSettings().Refresh, outcasts: newOutcasts()}
+	for _, f := range dataplane.Families {
+		r.compilers = append(r.compilers, filter.NewCompiler(f))
+	}
+	return r
+}
+
+// kernelBackends opens the backends of a namespace. The nftables one is n, if there is one, for
+// its socket is known to those who watch.
+func kernelBackends(ns int, n *nft.Driver) opener {
+	return func(c choice) (backend, error) {
+		if c.backend == dataplane.NFTables {
+			if n != nil {
+				return keptOpen{n}, nil
+			}
+			return nft.New(ns, nft.Config{})
+		}
+		v, err := iptables.ParseVariant(c.iptables.Variant)
+		if err != nil {
+			return nil, err
+		}
+		return iptables.New(ns, iptables.Config{Variant: v, Append: c.iptables.Append, MaxSetSize: c.iptables.MaxSetSize})
+	}
+}
+
+// keptOpen is a backend that is used again.
+type keptOpen struct{ backend }
+
+func (keptOpen) Close() {}
+
+// Compilers returns the two families' compilers, whose programs the kernel holds after a Sync without error.
+func (r *rules) Compilers() []*filter.Compiler { return r.compilers }
+
+// Backend is the backend in use.
+func (r *rules) Backend() dataplane.Backend {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.is.backend
+}
+
+// Part is the name of the backend in use, or of the one that was never brought up.
+func (r *rules) Part() string { return r.Backend().String() }
+
+func (r *rules) Update(d *dataplane.Delta) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := d.Settings; s != nil {
+		if w := choiceOf(s); w != r.want {
+			r.want, r.tries = w, backoff{}
+		}
+		r.refresh = s.Refresh
+	}
+	r.update(r.outcasts.update(d))
+}
+
+func (r *rules) update(d *dataplane.Delta) {
+	if r.cur != nil {
+		r.cur.Update(d)
+		return
+	}
+	for _, c := range r.compilers {
+		c.Update(d)
+	}
+}
+
+func (r *rules) Resync() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resync()
+}
+
+func (r *rules) resync() {
+	r.read = r.now()
+	if r.cur != nil {
+		r.cur.Resync()
+	}
+}
+
+// Refresh has the kernel read back if that was not done for as long as is configured.
+func (r *rules) Refresh() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refresh > 0 && r.now().Sub(r.read) >= r.refresh {
+		r.resync()
+	}
+}
+
+func (r *rules) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cur != nil {
+		r.cur.Close()
+	}
+	if r.nft != nil {
+		r.nft.Close()
+	}
+}
+
+// Sync brings the kernel to the wanted state. What is less than a failure of all has its own error
+// each: see [reconcile.KeyErrors].
+func (r *rules) Sync(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cur == nil {
+		if err := r.begin(ctx); err != nil {
+			return err
+		}
+	} else if r.want != r.is && r.tries.due(r.now()) {
+		r.change(ctx)
+	}
+	if err := r.hold(ctx); err != nil {
+		return err
+	}
+	if r.want == r.is {
+		r.trouble = nil
+	}
+	r.sweep(ctx)
+	return r.lesser()
+}
+
+// begin brings up the first backend: the one that is wanted, or, so that policy is enforced at all, the
+// other.
+func (r *rules) begin(ctx context.Context) error {
+	b, err := r.bring(ctx, r.want)
+	if err == nil {
+		r.use(b, r.want)
+		return nil
+	}
+	if errors.Is(err, errPart) { // it works, but for an object
+		r.use(b, r.want)
+		return nil
+	}
+	r.failed(err)
+	other := r.want.other()
+	b, errOther := r.bring(ctx, other)
+	if errOther != nil && !errors.Is(errOther, errPart) {
+		return fmt.Errorf("%w; nor does %s work: %w", r.trouble, other, errOther)
+	}
+	r.use(b, other)
+	return nil
+}
+
+// errPart is of a backend that works, and could not take some object.
+var errPart = errors.New("the kernel refused a part")
+
+// bring has a backend hold everything, while the one in use, if there is one, stays in force.
+func (r *rules) bring(ctx context.Context, c choice) (backend, error) {
+	b, err := r.open(c)
+	if err != nil {
+		return nil, err
+	}
+	b.Adopt(r.compilers)
+	err = b.Sync(ctx)
+	var refused *filter.Refused
+	if err == nil {
+		return b, nil
+	}
+	if r.cur == nil && errors.As(err, &refused) {
+		return b, fmt.Errorf("%w: %w", errPart, err)
+	}
+	if r.cur != nil && c.backend != r.is.backend { // what it has by half would be in force for good
+		if errClean := b.Clean(ctx); errClean != nil {
+			err = fmt.Errorf("%w; and what it has left cannot be removed: %w", err, errClean)
+			r.swept = false
+		}
+	}
+	b.Close()
+	return nil, err
+}
+
+func (r *rules) use(b backend, c choice) {
+	if r.cur != nil {
+		r.cur.Close()
+	}
+	if c.backend != r.is.backend || r.cur == nil {
+		r.swept, r.sweeps = false, backoff{}
+	}
+	r.cur, r.is = b, c
+}
+
+// change goes to the backend that is wanted. If that does not work the present one goes on.
+func (r *rules) change(ctx context.Context) {
+	b, err := r.bring(ctx, r.want)
+	if err != nil {
+		r.failed(err)
+		r.cur.Adopt(r.compilers)
+		return
+	}
+	r.use(b, r.want)
+}
+
+func (r *rules) failed(err error) {
+	r.tries.failed(r.now())
+	r.trouble = fmt.Errorf("%s cannot hold the rules: %w; %s", r.want, err, adviceOn(r.want))
+}
+
+func adviceOn(c choice) string {
+	if c.backend == dataplane.Iptables {
+		return "install iptables and ipset in the agent's image, or set nftablesMode to Auto"
+	}
+	return "load the kernel module nf_tables, or set nftablesMode to Disabled to use iptables"
+}
+
+// hold syncs the backend in use. An object that the kernel refuses again and again is left out, in the direction
+// that closes, so that the others go on.
+func (r *rules) hold(ctx context.Context) error {
+	err := r.cur.Sync(ctx)
+	for range maxOutcasts {
+		if err == nil {
+			r.outcasts.calm()
+			return nil
+		}
+		d := r.outcasts.refused(err, r.compilers)
+		if d == nil {
+			return explained(err, r.compilers)
+		}
+		r.cur.Update(d)
+		err = r.cur.Sync(ctx)
+	}
+	return err
+}
+
+// sweep removes what another backend has left behind: the last one, or that of an agent that died between the
+// two.
+func (r *rules) sweep(ctx context.Context) {
+	if r.swept || !r.sweeps.due(r.now()) {
+		return
+	}
+	b, err := r.open(r.is.other())
+	if err != nil {
+		r.swept = r.is.backend == dataplane.Iptables // no nftables: nothing in it
+		return
+	}
+	defer b.Close()
+	if err := b.Clean(ctx); err != nil {
+		r.sweeps.failed(r.now())
+		r.sweeps.err = fmt.Errorf("rules of ours that %s has left could not be removed, and go on dropping what they do not know: %w", r.is.other().backend, err)
+		return
+	}
+	r.swept, r.sweeps = true, backoff{}
+}
+
+// lesser says what is wrong though the kernel holds the rules.
+func (r *rules) lesser() error {
+	errs := reconcile.KeyErrors[string]{}
+	if r.trouble != nil {
+		errs["backend"] = fmt.Errorf("%w; until then %s holds them", r.trouble, r.is)
+	}
+	if !r.swept && r.sweeps.err != nil {
+		errs["leftovers"] = r.sweeps.err
+	}
+	for _, o := range r.outcasts.list() {
+		errs["left out "+o.name] = o.err
+	}
+	if w, ok := r.cur.(interface{ Warnings() []string }); ok {
+		for _, text := range w.Warnings() {
+			errs[text] = errors.New(text)
+		}
+	}
+	return errs.Err()
+}
+
+// backoff are growing pauses.
+type backoff struct {
+	pause time.Duration
+	next  time.Time
+	err   error
+}
+
+func (b *backoff) due(now time.Time) bool { return !now.Before(b.next) }
+
+func (b *backoff) failed(now time.Time) {
+	b.pause = min(max(2*b.pause, firstTry), lastTry)
+	b.next = now.Add(b.pause)
+}
+
+// kernelRules returns the rules of a namespace. Without nftables in the kernel they are in iptables.
+func kernelRules(ns int) *rules {
+	n, err := nft.New(ns, nft.Config{})
+	if err != nil {
+		n = nil
+	}
+	r := newRules(kernelBackends(ns, n))
+	r.nft = n
+	return r
+}
