@@ -11,25 +11,33 @@ import (
 	"testing"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
 	"github.com/calicogo/calico/nft"
 )
 
 // driver is a backend.
 type driver interface {
 	dataplane.Driver
+	Compilers() []*filter.Compiler
+	Adopt([]*filter.Compiler)
+	Clean(context.Context) error
 	Close()
 }
 
 // backends are those that can be judges.
-var backends = []backend{
-	{"nft", func(ns int) (driver, error) { return nft.New(ns, nft.Config{LogGroup: ruleGroup}) }, quietNFT, true},
-}
+var backends = []backend{{
+	name: "nft", quick: true,
+	open:  func(ns int) (driver, error) { return nft.New(ns, nft.Config{LogGroup: ruleGroup}) },
+	quiet: quietNFT, meddle: meddleNFT, repaired: repairedNFT,
+}}
 
 type backend struct {
-	name  string
-	open  func(ns int) (driver, error)
-	quiet func(driver) error // reads back, and returns an error if the kernel is not as the driver believes
-	quick bool
+	name     string
+	quick    bool
+	open     func(ns int) (driver, error)
+	quiet    func(driver) error            // reads back, and returns an error if the kernel is not as the driver believes
+	meddle   func(int, driver, *Gen) error // changes what the kernel has, so that it lets nothing more pass
+	repaired func(driver) bool             // enough, for a test
 }
 
 func quietNFT(d driver) error {

@@ -14,43 +14,59 @@ import (
 )
 
 // TestNothingPassesMeanwhile sends packets that policy denies while the node's state changes
-// all the time, as does the kernel's table, in ways that leave them denied. None may pass.
+// all the time, as do the kernel's rules, in ways that leave them denied. None may pass.
 func TestNothingPassesMeanwhile(t *testing.T) {
-	w := newWorld(t)
-	r := newRestless(t, w)
-	if n := r.passed(); n != 400 {
-		t.Fatalf("%d of 400 packets pass where policy allows them: the test would say nothing", n)
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRestless(t, newJudge(t, b))
+			r.mustPass()
+			r.change(r.deny(0))
+			r.nonePasses(r.run)
+		})
 	}
-	r.change(r.deny(0))
+}
+
+// restless is a node that changes all the time.
+type restless struct {
+	*judge
+	t *testing.T
+	g *Gen
+}
+
+// mustPass holds that packets pass that policy allows.
+func (r *restless) mustPass() {
+	r.t.Helper()
+	if n := r.passed(); n != 400 {
+		r.t.Fatalf("%d of 400 packets pass where policy allows them: the test would say nothing", n)
+	}
+}
+
+// nonePasses holds that no packet passes while f runs.
+func (r *restless) nonePasses(f func() error) {
+	r.t.Helper()
 	done := make(chan error, 1)
-	go func() { done <- r.run(100) }()
+	go func() { done <- f() }()
 	for {
 		if n := r.passed(); n != 0 {
-			t.Errorf("%d denied packets passed", n)
+			r.t.Errorf("%d denied packets passed", n)
 		}
 		select {
 		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
+			r.w.must(err)
 			return
 		default:
 		}
 	}
 }
 
-// restless is a node that changes all the time.
-type restless struct {
-	w *world
-	d *nft.Driver
-	g *Gen
-}
-
 var restlessPolicy = dataplane.PolicyID{Kind: "NetworkPolicy", Name: "restless"}
 
 // newRestless returns a node whose pods let everything in.
-func newRestless(t *testing.T, w *world) *restless {
-	r := &restless{w: w, d: newDriver(t, w), g: NewGen(1)}
+func newRestless(t *testing.T, j *judge) *restless {
+	t.Helper()
+	r := &restless{judge: j, t: t, g: NewGen(1)}
+	j.w.must(j.anew())
 	s := dataplane.NewState()
 	for i := range Pods {
 		s.Endpoints[Iface(i)] = restlessEndpoint(i)
@@ -58,16 +74,8 @@ func newRestless(t *testing.T, w *world) *restless {
 	s.Policies[restlessPolicy] = &dataplane.Policy{ID: restlessPolicy, Ingress: []dataplane.Rule{{Action: dataplane.Allow}}}
 	s.Sets[dataplane.SetAllPools] = netsOf("10.65.0.0/16", "fd00:65::/32") // which meddle has be of another type
 	r.d.Update(s.Delta())
-	w.must(r.d.Sync(context.Background()))
+	r.w.must(r.d.Sync(context.Background()))
 	return r
-}
-
-func newDriver(t *testing.T, w *world) *nft.Driver {
-	t.Helper()
-	d, err := nft.New(w.node, nft.Config{LogGroup: ruleGroup})
-	w.must(err)
-	t.Cleanup(d.Close)
-	return d
 }
 
 func restlessEndpoint(i int) *dataplane.Endpoint {
@@ -100,15 +108,14 @@ func (r *restless) deny(n int) *dataplane.Delta {
 	return d
 }
 
-// run changes one thing after another, until tables have been repaired so often, and a tenth
-// as often replaced.
-func (r *restless) run(repairs int) error {
+// run changes one thing after another, until enough has been repaired.
+func (r *restless) run() error {
 	wide := netsOf("192.168.0.0/16", "fd00::/16")
-	for r.d.Stats().Repairs < repairs || r.d.Stats().Replacements < repairs/10 {
+	for !r.repaired(r.d) {
 		d := dataplane.NewDelta()
 		switch r.g.IntN(10) {
 		case 0:
-			if err := meddle(r.w.node, r.d.Stats().Replacements < repairs/10 && r.g.odds(2)); err != nil {
+			if err := r.meddle(r.w.node, r.d, r.g); err != nil {
 				return err
 			}
 			r.d.Resync()
@@ -158,9 +165,18 @@ func (r *restless) passed() (n int) {
 	return n
 }
 
-// meddle adds a chain to our tables that leads nowhere; beyond repair: and has a set be of a
-// type that the rules cannot use.
-func meddle(ns int, beyondRepair bool) error {
+// repairs is how often rules of nftables are repaired, and a tenth as often replaced.
+const repairs = 100
+
+func repairedNFT(d driver) bool {
+	s := d.(*nft.Driver).Stats()
+	return s.Repairs >= repairs && s.Replacements >= repairs/10
+}
+
+// meddleNFT adds a chain to our tables that leads nowhere, and, as long as few have been replaced, sometimes has a set be
+// of a type that the rules cannot use.
+func meddleNFT(ns int, d driver, g *Gen) error {
+	beyondRepair := d.(*nft.Driver).Stats().Replacements < repairs/10 && g.odds(2)
 	c, err := nftables.New(nftables.WithNetNSFd(ns))
 	if err != nil {
 		return err
