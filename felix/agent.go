@@ -231,5 +231,10 @@ func (a *Agent) sync(ctx context.Context, rev store.Revision, seq uint64) error 
 		}
 	}
 	a.report(rev, seq, results)
+	for _, d := range a.cfg.Drivers {
+		if m, ok := d.Driver.(interface{ More() bool }); ok && m.More() {
+			a.loop.Bell.Ring()
+		}
+	}
 	return errors.Join(errs...)
 }

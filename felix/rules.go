@@ -81,7 +81,12 @@ type rules struct {
 	refresh   time.Duration
 	read      time.Time // when the kernel was last distrusted as a whole
 	outcasts  outcasts
+	switched  bool     // from one backend to another
+	traces    bool     // as last looked: iptables' tables may have something of ours
+	started   bool     // a first Sync is over; what can wait until then does
+	warnings  []string // of what others have that stands in the way
 
+	ns  int
 	nft *nft.Driver // kept open: who watches knows its socket; nil: the kernel has no nftables
 }
 
@@ -161,6 +166,9 @@ func (r *rules) Resync() {
 
 func (r *rules) resync() {
 	r.read = r.now()
+	if r.started {
+		r.look()
+	}
 	if r.cur != nil {
 		r.cur.Resync()
 	}
@@ -204,8 +212,19 @@ func (r *rules) Sync(ctx context.Context) error {
 	if r.want == r.is {
 		r.trouble = nil
 	}
+	if !r.started && r.is.backend == dataplane.NFTables { // at a start every millisecond counts
+		r.started = true
+		return r.lesser()
+	}
 	r.sweep(ctx)
 	return r.lesser()
+}
+
+// More tells whether the next Sync has something to do that could wait so far.
+func (r *rules) More() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cur != nil && !r.swept && r.sweeps.err == nil
 }
 
 // begin brings up the first backend: the one that is wanted, or, so that policy is enforced at all, the
@@ -249,6 +268,7 @@ func (r *rules) bring(ctx context.Context, c choice) (backend, error) {
 		return b, fmt.Errorf("%w: %w", errPart, err)
 	}
 	if r.cur != nil && c.backend != r.is.backend { // what it has by half would be in force for good
+		r.switched = true
 		if errClean := b.Clean(ctx); errClean != nil {
 			err = fmt.Errorf("%w; and what it has left cannot be removed: %w", err, errClean)
 			r.swept = false
@@ -261,6 +281,7 @@ func (r *rules) bring(ctx context.Context, c choice) (backend, error) {
 func (r *rules) use(b backend, c choice) {
 	if r.cur != nil {
 		r.cur.Close()
+		r.switched = true
 	}
 	if c.backend != r.is.backend || r.cur == nil {
 		r.swept, r.sweeps = false, backoff{}
@@ -316,6 +337,15 @@ func (r *rules) sweep(ctx context.Context) {
 	if r.swept || !r.sweeps.due(r.now()) {
 		return
 	}
+	first := !r.switched
+	r.started = true
+	if first {
+		r.look()
+		if r.is.backend == dataplane.NFTables && !r.iptablesTraces() {
+			r.swept = true
+			return
+		}
+	}
 	b, err := r.open(r.is.other())
 	if err != nil {
 		r.swept = r.is.backend == dataplane.Iptables // no nftables: nothing in it
@@ -339,15 +369,20 @@ func (r *rules) lesser() error {
 	if !r.swept && r.sweeps.err != nil {
 		errs["leftovers"] = r.sweeps.err
 	}
+	return errs.Err()
+}
+
+// Problems says what else a person should know, and no other try would change.
+func (r *rules) Problems() (out []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, o := range r.outcasts.list() {
-		errs["left out "+o.name] = o.err
+		out = append(out, o.err.Error())
 	}
 	if w, ok := r.cur.(interface{ Warnings() []string }); ok {
-		for _, text := range w.Warnings() {
-			errs[text] = errors.New(text)
-		}
+		out = append(out, w.Warnings()...)
 	}
-	return errs.Err()
+	return append(out, r.warnings...)
 }
 
 // backoff are growing pauses.
@@ -371,6 +406,6 @@ func kernelRules(ns int) *rules {
 		n = nil
 	}
 	r := newRules(kernelBackends(ns, n))
-	r.nft = n
+	r.ns, r.nft = ns, n
 	return r
 }

@@ -57,6 +57,11 @@ func (a *Agent) report(rev store.Revision, seq uint64, results []result) {
 			s.Stuck = fmt.Errorf("%s: %w", a.cfg.Drivers[i].part(), r.err)
 		}
 		s.Problems = append(s.Problems, problems(a.cfg.Drivers[i].part(), r)...)
+		if d, ok := a.cfg.Drivers[i].Driver.(interface{ Problems() []string }); ok {
+			for _, text := range d.Problems() {
+				s.Problems = append(s.Problems, Problem{Part: a.cfg.Drivers[i].part(), Message: text})
+			}
+		}
 		for k, err := range r.failed {
 			s.failed[k] = err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/store"
 )
 
 // choose has the settings ask for a backend.
@@ -118,8 +119,10 @@ func TestSwitchThatWasInterrupted(t *testing.T) {
 	}
 	sync := func(r *rules) {
 		t.Helper()
-		if err := r.Sync(t.Context()); err != nil {
-			t.Fatal(err)
+		for more := true; more; more = r.More() {
+			if err := r.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	sync(start(dataplane.NFTables))
@@ -147,6 +150,18 @@ func TestSwitchThatWasInterrupted(t *testing.T) {
 	}
 }
 
+// failing is a backend that fails when it has taken in what there is to do.
+type failing struct{ backend }
+
+func (f failing) Sync(context.Context) error {
+	for _, c := range f.Compilers() {
+		if err := c.Settle(); err != nil {
+			return err
+		}
+	}
+	return errors.New("iptables-restore: no such thing")
+}
+
 // A backend that cannot be brought up leaves the other one in force and up to date.
 func TestBackendThatDoesNotWork(t *testing.T) {
 	t.Parallel()
@@ -155,10 +170,11 @@ func TestBackendThatDoesNotWork(t *testing.T) {
 	t.Cleanup(r.Close)
 	open := r.open
 	r.open = func(c choice) (backend, error) {
-		if c.backend == dataplane.Iptables {
-			return nil, errors.New("iptables-restore: not found")
+		b, err := open(c)
+		if c.backend == dataplane.Iptables && err == nil {
+			b = failing{b}
 		}
-		return open(c)
+		return b, err
 	}
 	r.swept = true
 	r.Update(wantedPolicy())
@@ -166,12 +182,18 @@ func TestBackendThatDoesNotWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	choose(r, dataplane.Iptables, "auto")
+	d := dataplane.NewDelta()
+	d.Sets["good"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: prefix("10.77.8.8/32")}}}
+	r.Update(d)
 	err := r.Sync(context.Background())
 	res := resultOf(err)
 	if err == nil || !res.whole() || !strings.Contains(err.Error(), "install iptables") || !strings.Contains(err.Error(), "until then nftables holds them") {
 		t.Errorf("whole %v: %v", res.whole(), err)
 	}
-	d := dataplane.NewDelta()
+	if out := sh(t, ns, "nft list table ip calico"); !strings.Contains(out, "10.77.8.8") {
+		t.Errorf("what the other backend took in is lost:\n%s", out)
+	}
+	d = dataplane.NewDelta()
 	d.Sets["good"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: prefix("10.77.9.9/32")}}}
 	r.Update(d)
 	if err := r.Sync(context.Background()); err == nil || !resultOf(err).whole() {
@@ -179,6 +201,9 @@ func TestBackendThatDoesNotWork(t *testing.T) {
 	}
 	if out := sh(t, ns, "nft list table ip calico"); !strings.Contains(out, "10.77.9.9") {
 		t.Errorf("the backend in use is not kept up to date:\n%s", out)
+	}
+	if got := traces(t, ns); got != "nftables " {
+		t.Errorf("objects of ours in %s", got)
 	}
 	r.open = open // it was installed
 	r.tries = backoff{}
@@ -235,4 +260,23 @@ func TestPolicyThatTheKernelRefuses(t *testing.T) {
 	if out := sh(t, w.ns, "nft list table ip calico"); !strings.Contains(out, "10.77.9.9") {
 		t.Error("a change that came with the bad policy is not in the kernel")
 	}
+}
+
+// A chain of others that drops by its policy is named, and left as it is.
+func TestForeignChainThatDrops(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, ns: nstest.New(t), wants: wantedPolicy}
+	podOf(t, w.ns, 1)
+	podOf(t, w.ns, 2)
+	sh(t, w.ns, "nft 'add table inet fw; add chain inet fw f { type filter hook forward priority 5; policy drop; }; add chain inet fw i { type filter hook input priority 5; policy drop; }'")
+	w.assemble(t)
+	w.begin(w.agent.Run)
+	w.agent.Update(store.Update{Revision: 1, InSync: true})
+	w.until("the chain is named", func() bool {
+		s, _ := w.agent.Status()
+		return s.Revision == 1 && len(s.Problems) == 1 && strings.Contains(s.Problems[0].Message, "chain f of table inet fw (priority 5) drops")
+	})
+	sh(t, w.ns, "nft 'add chain inet fw f { policy accept; }'")
+	w.agent.Resync(DriverRules)
+	w.until("it is forgotten", func() bool { s, _ := w.agent.Status(); return len(s.Problems) == 0 })
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -19,6 +20,7 @@ type Config struct {
 	Version   string // of the program, for ClusterInformation
 	Datastore etcd.Config
 	Felix     config.Layer // FELIX_*
+	FelixFile config.Layer // felix.cfg; what it says counts where Felix says nothing
 
 	IPv4, IPv6 AddressSetting
 	Pools      []PoolSetting // created in a cluster that has none
@@ -64,6 +66,9 @@ func FromEnviron(environ []string) (Config, error) {
 		return c, fmt.Errorf("DATASTORE_TYPE=%s: this build knows etcdv3 only", t)
 	}
 	var err error
+	if c.FelixFile, err = felixFile(felixCfg); err != nil {
+		return c, err
+	}
 	if c.Datastore, err = etcd.FromEnviron(environ); err != nil {
 		return c, err
 	}
@@ -85,6 +90,18 @@ func FromEnviron(environ []string) (Config, error) {
 		return c, fmt.Errorf("NODENAME: %q cannot be a node's name: %w", c.Name, err)
 	}
 	return c, nil
+}
+
+// felixCfg is upstream's place for the agent's own configuration.
+const felixCfg = "/etc/calico/felix.cfg"
+
+// felixFile reads the file, if there is one.
+func felixFile(path string) (config.Layer, error) {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return config.Layer{}, fmt.Errorf("configuration file: %w", err)
+	}
+	return config.FromFile(path, string(b)), nil
 }
 
 // ownName is the name that an earlier start wrote down, else the host's.

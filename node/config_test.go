@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/calicogo/calico/config"
 )
 
 func TestFromEnviron(t *testing.T) {
@@ -35,5 +37,26 @@ func TestFromEnviron(t *testing.T) {
 		case c.says == "" && (err != nil || got.Name != c.name):
 			t.Errorf("%v: got %q, %v; want %q", c.env, got.Name, err, c.name)
 		}
+	}
+}
+
+func TestFelixFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "felix.cfg")
+	if l, err := felixFile(path); err != nil || len(l.Values) != 0 {
+		t.Errorf("no file: %v, %v", l, err)
+	}
+	if err := os.WriteFile(path, []byte("[global]\nLogPrefix = file\nVXLANPort = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := felixFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, errs := config.Resolve(config.FromEnviron([]string{"FELIX_VXLANPORT=2"}), l)
+	if f.LogPrefix != "file" || f.VXLANPort != 2 || len(errs) > 0 {
+		t.Errorf("%q, %d, %v", f.LogPrefix, f.VXLANPort, errs)
+	}
+	if _, err := felixFile(t.TempDir()); err == nil {
+		t.Error("a file that cannot be read counts as none")
 	}
 }

@@ -166,7 +166,7 @@ func ends(family dataplane.Family, self *api.Node, nodes []*api.Node) (own netip
 // resolve is the configuration as the environment and the datastore have it now. What is
 // wrong with it is told by the agent.
 func (r *runtime) resolve() config.Felix {
-	layers := []config.Layer{r.cfg.Felix}
+	layers := []config.Layer{r.cfg.Felix, r.cfg.FelixFile}
 	for _, name := range []string{"node." + r.cfg.Name, "default"} {
 		if o, ok := r.cache.Get(store.Key{Kind: api.KindFelixConfiguration.Name, Name: name}); ok {
 			layers = append(layers, config.FromResource(o.(*api.FelixConfiguration)))

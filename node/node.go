@@ -98,7 +98,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 			r.close()
 		}
 	}()
-	r.felix, _ = config.Resolve(cfg.Felix) // what is wrong with it is told by the agent
+	r.felix, _ = config.Resolve(cfg.Felix, cfg.FelixFile) // what is wrong with it is told by the agent
 	if r.net, err = netlink.Open(netlink.Current); err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (r *runtime, er
 		return nil, err
 	}
 	r.onClose(closeDrivers)
-	r.agent = felix.New(felix.Config{Node: cfg.Name, Local: []config.Layer{cfg.Felix}, Drivers: drivers, Log: log})
+	r.agent = felix.New(felix.Config{Node: cfg.Name, Local: []config.Layer{cfg.Felix, cfg.FelixFile}, Drivers: drivers, Log: log})
 	r.board = newBoard(cfg.Name, r.agent)
 	r.store.Notify = r.datastoreTrouble
 	r.alloc = ipam.NewAllocator(r.stepped(), cfg.Name)
