@@ -9,6 +9,11 @@
 // key, and what is not ours is nothing. Whatever went by unseen is found by the periodic
 // read-back.
 //
+// The rules are held by nftables or by iptables, as the configuration has it, and go from one to the other
+// while packets pass: both are in force until the next holds everything, and one that cannot be brought up
+// leaves the last in force. An object that the kernel refuses three times in a row is left out in the direction that
+// closes (a policy denies, a pod is unknown), named in a problem, and tried again when it changes.
+//
 // It changes nothing in the kernel before the datastore's snapshot is complete, and
 // leaves everything in place when it ends.
 package felix

@@ -22,8 +22,8 @@
 // all changes: it could meet the old anti-spoofing of raw and the new policy of filter, which each
 // let pass what the other's pair would not. Where filter changes together with others, which only settings, tunnels and the first Sync do,
 // pods open no flows meanwhile ([filter.Compiler.Guarded]): first filter with all new chains, but closed; then raw, mangle and nat; then,
-// after a grace period, filter opens. Where there was nothing, pods so find nat's and raw's rules in place before their first
-// flow. Policy is in one table, filter, and changes in one commit.
+// after a grace period, filter opens. Where filter had nothing of ours it comes last and needs no guard: nothing was closed
+// before, or another backend, from which ours take over, closes meanwhile. Policy is in one table, filter, and changes in one commit.
 //
 // A rule with action Pass is not covered by this: its set changes a moment before the chains that come with it.
 //

@@ -11,7 +11,8 @@
 // one that finds all right writes nothing. Only a table that is not there, one in which a set
 // or chain is of another type under the rules that use it, and one that took no repair are
 // put in place whole: then pods open no flow until the next transaction, which follows at
-// once.
+// once. A table that is not there gets its sets first and its rules with the next transaction, so that
+// flows which another backend still allows go on.
 //
 // The program's sets of single addresses, and of named ports, share 16 of the kernel's each: cali-addrs-0
 // to -f and cali-triples-0 to -f. An element begins with the number of its set, 128 bits of a hash of
