@@ -32,7 +32,8 @@ unit: ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /lab$$ -e /internal/difftest$$ -e /internal/archtest$$)
 
 differential: ## Eval, filter.Trace, nftables and both variants of iptables judge random packets alike
-	DIFFTEST_STATES=$${DIFFTEST_STATES:-2000} $(GO) test -race -timeout 20m ./internal/difftest
+	DIFFTEST_STATES=$${DIFFTEST_STATES:-2000} $(GO) test -run '^(TestOneVerdict|TestCoverage)$$' -count 1 -timeout 20m -v ./internal/difftest
+	DIFFTEST_STATES=120 $(GO) test -race -skip '^TestCoverage$$' -timeout 20m ./internal/difftest
 
 soak-policy: ## the same, with fresh seeds, for MINUTES=30
 	SOAK_MINUTES=$${MINUTES:-30} $(GO) test -run '^TestSoak$$' -count 1 -timeout 0 -v ./internal/difftest

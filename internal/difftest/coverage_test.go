@@ -6,10 +6,10 @@ import (
 	"github.com/calicogo/calico/dataplane"
 )
 
-// TestCoverage holds that the packets of 1000 states meet every condition of a rule both ways.
+// TestCoverage holds that the packets of 2000 states meet every condition of a rule both ways.
 func TestCoverage(t *testing.T) {
 	g, c := NewGen(Seed(t)), Coverage{}
-	for range Count(t, "DIFFTEST_COVERED", 1000) {
+	for range Count(t, "DIFFTEST_COVERED", 2000) {
 		s := g.State()
 		for _, x := range g.Probes(s, 50) {
 			c.Note(g, s, x.Packet, dataplane.Eval(s, x.Packet))

@@ -77,7 +77,9 @@ func PodAddr(i int, f dataplane.Family) netip.Addr {
 	if f == dataplane.IPv4 {
 		return netip.AddrFrom4([4]byte{10, 65, byte(i / 2), byte(10 + i)})
 	}
-	return netip.MustParseAddr(fmt.Sprintf("fd00:65::%x:%x", i/2, 10+i))
+	a := [16]byte{0xfd, 0, 0, 0x65}
+	a[13], a[15] = byte(i/2), byte(10+i)
+	return netip.AddrFrom16(a)
 }
 
 // NodeAddr is the address of the node on the uplink; TunnelAddr that of its tunnel.

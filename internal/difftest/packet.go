@@ -1,6 +1,7 @@
 package difftest
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -99,8 +100,8 @@ func (g *Gen) aim(p *dataplane.Packet, s *dataplane.State) {
 		return
 	}
 	f := p.Family()
-	if r.Family != 0 && !g.odds(8) {
-		f = r.Family
+	if want := familyOf(r); want != 0 && !g.odds(8) {
+		f = want
 	}
 	g.aimTransport(p, r, f)
 	src, dst := g.within(s, &r.Src, f), g.within(s, &r.Dst, f)
@@ -109,9 +110,49 @@ func (g *Gen) aim(p *dataplane.Packet, s *dataplane.State) {
 	} else {
 		src = podAddr(ep, f)
 	}
+	g.aimTriple(s, &r.Src, p.Protocol, &src, &p.SrcPort, !ingress)
+	g.aimTriple(s, &r.Dst, p.Protocol, &dst, &p.DstPort, ingress)
 	if src.IsValid() && dst.IsValid() && src != dst && !isNode(src) {
 		p.Src, p.Dst, p.In, p.Out = src, dst, device(src), device(dst)
 	}
+}
+
+// familyOf returns the family of the packets that a rule is about; 0: of either.
+func familyOf(r *dataplane.Rule) dataplane.Family {
+	switch {
+	case r.Family != 0:
+		return r.Family
+	case r.Protocol == dataplane.ICMP4, r.ICMP != nil && r.ICMP.Type == 8:
+		return dataplane.IPv4
+	case r.Protocol == dataplane.ICMP6, r.ICMP != nil && r.ICMP.Type == 128:
+		return dataplane.IPv6
+	}
+	return 0
+}
+
+// aimTriple sets the port to one that a set of named ports has with the address; and the address too, unless it
+// is fixed.
+func (g *Gen) aimTriple(s *dataplane.State, x *dataplane.Peer, proto dataplane.Protocol, addr *netip.Addr, port *uint16, fixed bool) {
+	if !addr.IsValid() || g.odds(4) {
+		return
+	}
+	var fit []dataplane.Member
+	for _, id := range slices.Concat(x.PortSets, x.NotPortSets) {
+		for m := range s.Sets[id] {
+			a := m.Prefix.Addr()
+			if m.Protocol == proto && a.Is4() == addr.Is4() && (!fixed || a == *addr) {
+				fit = append(fit, m)
+			}
+		}
+	}
+	if len(fit) == 0 {
+		return
+	}
+	slices.SortFunc(fit, func(a, b dataplane.Member) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Port, b.Port))
+	})
+	m := Of(g, fit...)
+	*addr, *port = m.Prefix.Addr(), m.Port
 }
 
 // ruleOf returns one of the rules that the endpoint is under.
@@ -159,7 +200,7 @@ func (g *Gen) aimTransport(p *dataplane.Packet, r *dataplane.Rule, f dataplane.F
 	p.SrcPort, p.DstPort, p.Type, p.Code = 0, 0, 0, 0
 	g.fill(p, f)
 	for _, i := range []*dataplane.ICMP{r.ICMP, r.NotICMP} {
-		if i != nil && p.ICMP() && g.odds(2) {
+		if i != nil && p.ICMP() && !g.odds(4) {
 			p.Type, p.Code = i.Type, i.Code^uint8(g.IntN(8)/7)
 		}
 	}

@@ -57,17 +57,26 @@ func (g *Gen) Rule() dataplane.Rule {
 }
 
 func (g *Gen) icmpRule(r *dataplane.Rule) {
-	r.Protocol = Of(g, dataplane.ICMP4, dataplane.ICMP6, 0)
+	f := Of(g, dataplane.Families[:]...)
+	r.Protocol = Of(g, f.ICMP(), f.ICMP(), 0)
+	if g.odds(12) {
+		r.Protocol = Of(g, dataplane.ICMP4, dataplane.ICMP6)
+	}
 	if g.odds(2) {
-		r.ICMP = g.icmp()
+		r.ICMP = g.icmp(f)
 	}
 	if g.odds(3) {
-		r.NotICMP = g.icmp()
+		r.NotICMP = g.icmp(f)
 	}
 }
 
-func (g *Gen) icmp() *dataplane.ICMP {
-	return &dataplane.ICMP{Type: Of(g, icmpTypes...), Code: uint8(g.IntN(2)), HasCode: g.odds(2)}
+// icmp returns a type that opens flows in the family, most often; or any.
+func (g *Gen) icmp(f dataplane.Family) *dataplane.ICMP {
+	i := &dataplane.ICMP{Type: Of(g, icmpTypes...), Code: uint8(g.IntN(2)), HasCode: g.odds(2)}
+	if !g.odds(3) {
+		i.Type = map[dataplane.Family]uint8{4: 8, 6: 128}[f]
+	}
+	return i
 }
 
 // icmpTypes are those that open flows, most often; others; and those of neighbour discovery.
@@ -120,14 +129,14 @@ func (g *Gen) sometimes(ids ...dataplane.SetID) []dataplane.SetID {
 func (g *Gen) portRule(p *dataplane.Peer) {
 	named := append(slices.Clone(tripleSets), "p:none")
 	for {
-		switch g.IntN(6) {
-		case 0, 1:
+		switch g.IntN(4) {
+		case 0:
 			p.Ports = g.portRanges()
-		case 2, 3:
+		case 1:
 			p.PortSets = g.sets(named)
-		case 4:
+		case 2:
 			p.NotPorts = g.portRanges()
-		case 5:
+		case 3:
 			p.NotPortSets = g.sets(named)
 		}
 		if !g.odds(3) {
@@ -141,7 +150,7 @@ func (g *Gen) portRanges() (out []dataplane.PortRange) {
 	for range 1 + g.IntN(3) {
 		out = append(out, g.portRange())
 	}
-	if g.odds(6) {
+	if g.odds(3) {
 		for i := range 10 + g.IntN(30) { // which neither touch nor overlap
 			low := uint16(2000 + 100*i)
 			out = append(out, dataplane.PortRange{Min: low, Max: low + uint16(g.IntN(2))})
