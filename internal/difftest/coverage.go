@@ -124,17 +124,8 @@ func (c Coverage) Table() string {
 }
 
 // Missing names what has not decided in every way in which it can.
-func (c Coverage) Missing() (out []string) {
-	for _, f := range fields {
-		for _, way := range []string{": fits", ": fits not"} {
-			if f.way != "" && f.way != way {
-				continue
-			}
-			if name := f.name + way; !c.Row(name).both() {
-				out = append(out, name)
-			}
-		}
-	}
+func (c Coverage) Missing() []string {
+	out := c.undecided((*Decided).both)
 	for _, x := range settings {
 		if name := "setting " + x.name; !x.decided(c.Row(name)) {
 			out = append(out, name)
@@ -146,6 +137,22 @@ func (c Coverage) Missing() (out []string) {
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// Unseen names the conditions that have decided nothing.
+func (c Coverage) Unseen() []string {
+	return c.undecided(func(d *Decided) bool { return d.Passed+d.Denied > 0 })
+}
+
+func (c Coverage) undecided(enough func(*Decided) bool) (out []string) {
+	for _, f := range fields {
+		for _, way := range []string{": fits", ": fits not"} {
+			if name := f.name + way; (f.way == "" || f.way == way) && !enough(c.Row(name)) {
+				out = append(out, name)
+			}
+		}
+	}
 	return out
 }
 

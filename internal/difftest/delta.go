@@ -21,7 +21,7 @@ func LinkLocal(g *Gen) netip.Addr {
 // Step goes on from the state: by a small change of it, or to one that is quite another; and
 // returns the way there.
 func (g *Gen) Step(s **dataplane.State) *dataplane.Delta {
-	if len((*s).Endpoints) == 0 || g.odds(3) {
+	if len((*s).Endpoints) == 0 || g.odds(2) {
 		next := g.State()
 		d := Between(*s, next)
 		*s = next

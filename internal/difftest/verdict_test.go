@@ -29,8 +29,8 @@ func TestOneVerdict(t *testing.T) {
 	t.Logf("seed %d, %s\n%s\n%s", seed, h.count(), h.table(), h.cover.Table())
 	h.sufficient()
 	if states >= 2000 {
-		for _, what := range h.cover.Missing() {
-			t.Errorf("%s: has not decided both ways in %d states", what, states)
+		for _, what := range h.cover.Unseen() {
+			t.Errorf("%s: has decided nothing in %d states", what, states)
 		}
 	}
 }
