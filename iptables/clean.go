@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/netlink"
 )
 
 // Clean removes every chain, jump and set of ours from the kernel, of both variants, if there are any. What is
@@ -64,12 +66,18 @@ func (d *Driver) cleanVariant(ctx context.Context, t *tools, v Variant) error {
 		}
 		for in := range tables {
 			e := h.tables[in].removal(in)
+			if v == NFT && !e.empty() { // a packet that is held up for two commits would meet chains half gone, and be denied
+				netlink.GracePeriod()
+			}
 			if err := d.restoreWith(t.found[v].restore[f], e); err != nil {
 				return fmt.Errorf("%s (%v): %w", commands[f], v, err)
 			}
 		}
 		key := commands[f] + " (" + v.String() + ")"
 		d.warnings[key] = warnings(key, h, nil)
+		for _, name := range h.hidden {
+			d.warnings[key] = append(d.warnings[key], fmt.Sprintf("%s: table %s holds rules that the nft tool made, and cannot be shown; should chains cali-… be in it, which drop what they do not know, remove them with nft", key, name))
+		}
 	}
 	return nil
 }
@@ -95,14 +103,20 @@ func (d *Driver) cleanSets(ctx context.Context, t *tools) error {
 	for name := range sets {
 		d.dying[name] = 0
 	}
-	return d.buryWith(ctx, t)
+	if err := d.buryWith(ctx, t); err != nil || len(d.dying) == 0 {
+		return err
+	}
+	return fmt.Errorf("%d sets of ours, %s among them, are still in use: delete the rules of others that ask them; iptables-save shows these with match-set",
+		len(d.dying), slices.Min(slices.Collect(maps.Keys(d.dying))))
 }
 
 // burials is how often sets that are in use are tried again, and burialPause how long is waited
-// between: the kernel frees the rules of nf_tables some time after they are gone.
+// between: the kernel frees the rules of nf_tables some time after they are gone. A try ends with so many
+// that are in use.
 const (
 	burials     = 20
 	burialPause = 20 * time.Millisecond
+	maxInUse    = 8
 )
 
 // bury destroys the sets that are to go. Those that somebody's rules use are tried again with the next
@@ -110,11 +124,11 @@ const (
 func (d *Driver) bury(ctx context.Context) error { return d.buryWith(ctx, d.tools) }
 
 func (d *Driver) buryWith(ctx context.Context, t *tools) error {
-	for len(d.dying) > 0 {
+	for tries := 0; len(d.dying) > 0; tries++ {
 		if err := d.destroy(t); err != nil {
 			return err
 		}
-		if !d.fresh() {
+		if tries == burials || !d.fresh() {
 			return nil
 		}
 		select {
@@ -141,23 +155,16 @@ func (d *Driver) fresh() bool {
 	return false
 }
 
-// destroy destroys the sets that are to go, but for those that are in use.
+// destroy destroys the sets that are to go, those first that were tried least; but for those that are in use, and
+// what comes after too many of these.
 func (d *Driver) destroy(t *tools) error {
-	names := slices.Sorted(maps.Keys(d.dying))
-	for len(names) > 0 {
-		var lines bytes.Buffer
-		for _, name := range names {
-			fmt.Fprintf(&lines, "destroy %s\n", name)
-		}
-		c := command{ns: d.ns, path: t.ipset, args: []string{"-exist", "restore"}, stdin: lines.Bytes()}
-		err := c.run(context.Background(), nil)
-		done := len(names)
+	names := slices.SortedFunc(maps.Keys(d.dying), func(a, b string) int {
+		return cmp.Or(cmp.Compare(d.dying[a], d.dying[b]), strings.Compare(a, b))
+	})
+	for inUse := 0; len(names) > 0 && inUse < maxInUse; inUse++ {
+		done, err := d.destroySome(t, names)
 		if err != nil {
-			_, n := lineOf(err, c.stdin)
-			if n == 0 || n > len(names) || !strings.Contains(err.Error(), "in use") {
-				return explainSets(err, c.stdin)
-			}
-			done = n - 1
+			return err
 		}
 		for _, name := range names[:done] {
 			delete(d.dying, name)
@@ -168,4 +175,22 @@ func (d *Driver) destroy(t *tools) error {
 		}
 	}
 	return nil
+}
+
+// destroySome destroys sets, up to the first that is in use, and returns how many.
+func (d *Driver) destroySome(t *tools, names []string) (int, error) {
+	var lines bytes.Buffer
+	for _, name := range names {
+		fmt.Fprintf(&lines, "destroy %s\n", name)
+	}
+	c := command{ns: d.ns, path: t.ipset, args: []string{"-exist", "restore"}, stdin: lines.Bytes()}
+	err := c.run(context.Background(), nil)
+	if err == nil {
+		return len(names), nil
+	}
+	_, n := lineOf(err, c.stdin)
+	if n == 0 || n > len(names) || !strings.Contains(err.Error(), "in use") {
+		return 0, explainSets(err, c.stdin)
+	}
+	return n - 1, nil
 }
