@@ -59,6 +59,7 @@ type Driver struct {
 	pace     map[string]*pace
 	now      func() time.Time
 	stats    Stats
+	ruled    time.Time // when rules last changed; zero: packets by the rules of before are through
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
@@ -287,11 +288,23 @@ func (d *Driver) steps(f *family, w *work) error {
 	if err := d.rules(f, w.edits); err != nil {
 		return err
 	}
-	if p.opens && len(w.edits) > 0 {
-		netlink.GracePeriod()
+	if p.opens {
+		d.settle()
 	}
 	return d.setStep(f, p.opening, nil)
 }
+
+// settle waits until no packet is under way by rules of before the last change of rules, which may be
+// an earlier Sync's.
+func (d *Driver) settle() {
+	if !d.ruled.IsZero() && time.Since(d.ruled) < longAgo {
+		netlink.GracePeriod()
+	}
+	d.ruled = time.Time{}
+}
+
+// longAgo is a time after which no packet is under way, on whatever CPU.
+const longAgo = time.Second
 
 // setStep changes sets; those that go are left to [Driver.leave].
 func (d *Driver) setStep(f *family, sets map[string]*filter.SetChange, e *setEdit) error {
@@ -372,7 +385,7 @@ func (d *Driver) swap(f *family, name string, k filter.SetKind, most int, had []
 	var e setEdit
 	e.line("destroy "+temp+"\n", "")
 	e.make(temp, k, f.is, most, had)
-	e.line("swap "+temp+" "+name+"\n", "swap "+temp+" "+name+"\n")
+	e.line("swap "+temp+" "+name+"\n", "") // the last line: if it is not taken there is nothing to undo
 	if err := d.restoreSets(&e); err != nil {
 		return err
 	}

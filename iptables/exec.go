@@ -10,7 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/netlink"
 )
@@ -40,18 +43,26 @@ func (f *failure) Error() string {
 	return f.command + ": " + f.stderr
 }
 
-// run runs the command and has read take in its output; nil: it is thrown away. No shell has a part in it.
+// run runs the command and has read take in its output; nil: it is thrown away. No shell has a part in it. The command ends
+// with this process, so that none waits for a lock that the next agent lets go and then does what was wanted long ago; and its input
+// is a file, so that none reads half a line: to ipset, 10.0.0.0/1 is as good as 10.0.0.0/16.
 func (c *command) run(ctx context.Context, read func(io.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	var stderr limited
-	err := netlink.Do(c.ns, func() error {
+	stdin, err := fileOf(c.stdin)
+	if err != nil {
+		return fmt.Errorf("%s: its input: %w", filepath.Base(c.path), err)
+	}
+	defer stdin.Close()
+	err = netlink.Do(c.ns, inThread(c.ns, func() error {
 		cmd := exec.CommandContext(ctx, c.path, c.args...)
-		cmd.Stdin, cmd.Stderr = bytes.NewReader(c.stdin), &stderr
+		cmd.Stdin, cmd.Stderr = stdin, &stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // of the thread that waits for it
 		cmd.Env = append(os.Environ(), "LC_ALL=C", "PATH="+searchPath())
 		cmd.WaitDelay = time.Second
 		return start(cmd, read)
-	})
+	}))
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -62,6 +73,32 @@ func (c *command) run(ctx context.Context, read func(io.Reader) error) error {
 		return fmt.Errorf("%s: %w", filepath.Base(c.path), err)
 	}
 	return nil
+}
+
+// inThread has f run in a thread that lasts as long as it, where netlink.Do does not see to that.
+func inThread(ns int, f func() error) func() error {
+	if ns != netlink.Current {
+		return f
+	}
+	return func() error { return netlink.Thread(f) }
+}
+
+// fileOf returns a file in memory that is to be read from the start.
+func fileOf(content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("input", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "input")
+	_, err = f.Write(content)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func start(cmd *exec.Cmd, read func(io.Reader) error) error {

@@ -23,6 +23,9 @@ func (d *Driver) repair(ctx context.Context, f *family) error {
 	if err != nil {
 		return err
 	}
+	if len(have.hidden) > 0 {
+		return fmt.Errorf("table %s holds rules that iptables-nft cannot show, made by the nft tool; move them to a table of another name, or set IptablesBackend to Legacy", have.hidden[0])
+	}
 	sets, err := d.readSets(ctx, d.tools)
 	if err != nil {
 		return err

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/calicogo/calico/netlink"
 )
 
 // rules makes edits. Each table's is one transaction of the kernel's. Where the filter table changes together with
@@ -34,7 +32,7 @@ func (d *Driver) rules(f *family, edits []*tableEdit) error {
 	if err := d.restoreAll(f, order); err != nil {
 		return err
 	}
-	netlink.GracePeriod()
+	d.settle()
 	if err := d.restore(f, open); err != nil {
 		return errors.Join(err, d.takeBack(f, order))
 	}
@@ -112,6 +110,7 @@ func (d *Driver) restoreWith(path string, e *tableEdit) error {
 		return fmt.Errorf("table %s: %w", e.table, explain(err, c.stdin))
 	}
 	d.stats.Restores++
+	d.ruled = time.Now()
 	return nil
 }
 

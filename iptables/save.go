@@ -17,6 +17,7 @@ import (
 // held is what the kernel has of ours in the tables of a family and variant.
 type held struct {
 	tables [tables]heldTable
+	hidden []string // tables that iptables-nft cannot show, for rules in it that the nft tool made
 }
 
 // heldTable is what a table has of ours.
@@ -82,7 +83,7 @@ func (h *held) parse(r io.Reader) error {
 		case len(line) == 0:
 		case line[0] == '#':
 			if name, ok := incompatible(line); ok {
-				return fmt.Errorf("table %s holds rules that iptables-nft cannot show, made by the nft tool; move them to a table of another name, or set IptablesBackend to Legacy", name)
+				h.hidden = append(h.hidden, name)
 			}
 		case line[0] == '*':
 			t = nil

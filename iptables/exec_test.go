@@ -1,0 +1,184 @@
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/nstest"
+	"github.com/calicogo/calico/netlink"
+)
+
+// A command finds all of its input even if the agent dies at once: it is a file, and not a pipe, of which
+// it would take a line cut short for a line.
+func TestInputIsAFile(t *testing.T) {
+	nstest.RequireTool(t, "stat")
+	c := command{ns: netlink.Current, path: find("stat"), args: []string{"-L", "-c", "%F %s", "/dev/fd/0"}, stdin: bytes.Repeat([]byte("x"), 1<<20)}
+	var out []byte
+	err := c.run(t.Context(), func(r io.Reader) (err error) { out, err = io.ReadAll(r); return err })
+	if got := strings.TrimSpace(string(out)); err != nil || got != "regular file 1048576" {
+		t.Errorf("standard input is a %s: %v", got, err)
+	}
+}
+
+// A command that waits for something ends with the agent.
+func TestCommandEndsWithTheAgent(t *testing.T) {
+	if os.Getenv("IPTABLES_AGENT") != "" {
+		c := command{ns: netlink.Current, path: find("sh"), args: []string{"-c", "echo $$ >" + os.Getenv("IPTABLES_AGENT") + "; exec sleep 1000"}}
+		c.run(context.Background(), nil)
+		return
+	}
+	t.Parallel()
+	file := t.TempDir() + "/pid"
+	agent := exec.Command(os.Args[0], "-test.run=^TestCommandEndsWithTheAgent$")
+	agent.Env = append(os.Environ(), "IPTABLES_AGENT="+file)
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	until(t, "the command has begun", func() bool {
+		b, _ := os.ReadFile(file)
+		n, _ := fmt.Sscanf(string(b), "%d\n", &pid)
+		return n == 1
+	})
+	agent.Process.Kill()
+	agent.Wait()
+	defer func() {
+		if t.Failed() {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}()
+	until(t, "the command has ended", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err != nil || bytes.Contains(stat, []byte(") Z "))
+	})
+}
+
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("waited for: %s", what)
+			t.FailNow()
+		}
+	}
+}
+
+// A set that cannot be made larger stays as it is.
+func TestSetDoesNotGrow(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		b := newBench(t, v)
+		d := newDriver(t, b.ns, v)
+		d.Update(sample().Delta())
+		mustSync(t, d)
+		was := b.run("ipset -sorted save cali40s.abc")
+		had := []filter.Element{{Prefix: netip.MustParsePrefix("10.5.0.0/16")}, {Prefix: netip.MustParsePrefix("fd00::/64")}}
+		if err := d.swap(d.families[0], "cali40s.abc", filter.Nets, 100, had); err == nil {
+			t.Fatal("a member of another family was taken")
+		}
+		if now := b.run("ipset -sorted save cali40s.abc"); now != was {
+			t.Errorf("got %swant %s", now, was)
+		}
+		if names := b.run("ipset list -n"); strings.Contains(names, "cali4t") {
+			t.Errorf("left: %s", names)
+		}
+	})
+}
+
+// The nft tool's rules in a table of iptables' name hold up nothing where that variant is not used.
+func TestTableThatCannotBeShown(t *testing.T) {
+	nstest.RequireTool(t, "nft")
+	both(t, func(t *testing.T, v Variant) {
+		b := newBench(t, v)
+		b.run("nft add table ip filter")
+		b.run(`nft add chain ip filter FORWARD "{ type filter hook forward priority 0; }"`)
+		b.run(`nft add rule ip filter FORWARD numgen random mod 2 0 counter`)
+		d := newDriver(t, b.ns, v)
+		d.Update(sample().Delta())
+		err := d.Sync(context.Background())
+		w := strings.Join(d.Warnings(), "\n")
+		switch {
+		case v == NFT && (err == nil || !strings.Contains(err.Error(), "move them to a table of another name")):
+			t.Errorf("error %v, want advice", err)
+		case v == Legacy && (err != nil || !strings.Contains(w, "iptables (nft): table filter")):
+			t.Errorf("error %v, warnings %q", err, w)
+		}
+		if err := d.Clean(context.Background()); err != nil {
+			t.Errorf("Clean: %v", err)
+		}
+	})
+}
+
+// Many sets that go at once do, and those that others use hold up no others. Clean says which are left.
+func TestManySetsGo(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		b := newBench(t, v)
+		d := newDriver(t, b.ns, v)
+		s := dataplane.NewState()
+		s.Settings.Backend = dataplane.Iptables
+		p := &dataplane.Policy{ID: webID()}
+		s.Policies[p.ID] = p
+		s.Endpoints["cali1"] = &dataplane.Endpoint{
+			Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.1")},
+			Ingress: []dataplane.TierPolicies{{Tier: "default", Policies: []dataplane.PolicyID{p.ID}, Default: dataplane.Deny}},
+		}
+		const n = 200
+		for i := range n {
+			id := dataplane.SetID(fmt.Sprintf("s:%03d", i))
+			s.Sets[id] = membersOf("10.1.0.0/16")
+			p.Ingress = append(p.Ingress, dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{id}}})
+		}
+		d.Update(s.Delta())
+		mustSync(t, d)
+		for i := range 2 * maxInUse {
+			b.run(fmt.Sprintf("iptables -A OUTPUT -m set --match-set cali40s.%03d src", i))
+		}
+		gone := dataplane.NewDelta()
+		gone.Policies[p.ID] = &dataplane.Policy{ID: p.ID}
+		d.Update(gone)
+		mustSync(t, d)
+		if left := strings.Count(b.run("ipset list -n"), "cali40s."); left != 2*maxInUse {
+			t.Errorf("%d sets are left, want the %d that others use", left, 2*maxInUse)
+		}
+		err := d.Clean(context.Background())
+		if want := fmt.Sprintf("%d sets of ours", 2*maxInUse); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Clean: %v, want one that says %q", err, want)
+		}
+		b.run("iptables -F OUTPUT")
+		if err := d.Clean(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if names := b.run("ipset list -n"); names != "" {
+			t.Errorf("left: %s", names)
+		}
+	})
+}
+
+// A set that opens waits for packets that met the rules of an earlier Sync.
+func TestOpeningWaits(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		d := newDriver(t, nstest.New(t), v)
+		d.Update(sample().Delta())
+		mustSync(t, d)
+		if d.ruled.IsZero() {
+			t.Error("it does not know that rules changed")
+		}
+		c := dataplane.NewDelta()
+		c.Sets["s:abc"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: netip.MustParsePrefix("10.3.0.0/16")}}}
+		d.Update(c)
+		mustSync(t, d)
+		if !d.ruled.IsZero() {
+			t.Error("the set was opened without waiting")
+		}
+	})
+}
