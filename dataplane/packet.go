@@ -26,7 +26,7 @@ const (
 )
 
 func (c Conn) String() string {
-	return [...]string{"new", "established", "invalid", "untracked"}[c]
+	return nameOf(c, "new", "established", "invalid", "untracked")
 }
 
 // Family returns the family of the packet's addresses.

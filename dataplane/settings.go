@@ -40,7 +40,7 @@ const (
 	Iptables                // and ipset
 )
 
-func (b Backend) String() string { return [...]string{"nftables", "iptables"}[b] }
+func (b Backend) String() string { return nameOf(b, "nftables", "iptables") }
 
 // Rate is a number of packets in a time, and how many may come at once before it counts.
 type Rate struct {
@@ -59,7 +59,7 @@ const (
 	PerDay
 )
 
-func (p Period) String() string { return [...]string{"none", "second", "minute", "hour", "day"}[p] }
+func (p Period) String() string { return nameOf(p, "none", "second", "minute", "hour", "day") }
 
 // Verdict is the end of a packet's evaluation.
 type Verdict uint8
@@ -73,7 +73,7 @@ const (
 )
 
 func (v Verdict) String() string {
-	return [...]string{"none", "accept", "drop", "reject", "return", "reset"}[v]
+	return nameOf(v, "none", "accept", "drop", "reject", "return", "reset")
 }
 
 // DefaultSettings are upstream's defaults.

@@ -83,7 +83,7 @@ const (
 )
 
 func (a Action) String() string {
-	return [...]string{"none", "allow", "deny", "pass", "log"}[a]
+	return nameOf(a, "none", "allow", "deny", "pass", "log")
 }
 
 // Rule matches a packet if every condition that is given holds.
@@ -157,7 +157,7 @@ func FamilyOf(a netip.Addr) Family {
 	return IPv6
 }
 
-func (f Family) String() string { return [...]string{4: "IPv4", 6: "IPv6"}[f] }
+func (f Family) String() string { return nameOf(f, "", "", "", "", "IPv4", "", "IPv6") }
 
 // Bits is the length of an address: 32 or 128.
 func (f Family) Bits() int { return [...]int{4: 32, 6: 128}[f] }
