@@ -96,6 +96,9 @@ func (l *local) output(gs []governing, v6 bool) (*dataplane.Endpoint, []Problem)
 		}
 	}
 	e.Sources, ps = l.sources(v6)
+	if l.wep == nil { // who it is nobody knows, so a policy that seems to select it says nothing
+		return e, ps
+	}
 	e.Ingress = arrange(gs, governsIngress)
 	e.Egress = arrange(gs, governsEgress)
 	return e, ps

@@ -230,12 +230,21 @@ var builtinTiers = func() map[string]tier {
 	return m
 }()
 
-// tierOf reads a stored tier, or, where o is nil, gives what stands in for it.
+// tierOf reads a stored tier, or, where o is nil, gives what stands in for it. What a built-in
+// tier was stored without is as in every cluster: older releases wrote no order.
 func tierOf(name string, o *api.Tier) tier {
-	if t, ok := builtinTiers[name]; ok && o == nil {
-		return t
+	b, builtin := builtinTiers[name]
+	if builtin && o == nil {
+		return b
 	}
-	return readTier(name, o)
+	t := readTier(name, o)
+	if builtin && o.Spec.Order == nil {
+		t.order = b.order
+	}
+	if builtin && o.Spec.DefaultAction == "" {
+		t.action = b.action
+	}
+	return t
 }
 
 func readTier(name string, o *api.Tier) tier {

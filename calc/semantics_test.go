@@ -277,6 +277,53 @@ func TestOrder(t *testing.T) {
 	equal(t, "egress", tiersText(s.Endpoints["calip"].Egress), "zz: in-zz (pass)")
 }
 
+// A built-in tier that was stored without order or default action has those of every cluster;
+// what is written in it counts.
+func TestBuiltInTiersOfOlderReleases(t *testing.T) {
+	for stored, want := range map[string]string{
+		"":                       "kube-admin: admin (pass); middle: middle (deny); default: d (deny); kube-baseline: base (pass)",
+		"default":                "kube-admin: admin (pass); middle: middle (deny); default: d (deny); kube-baseline: base (pass)",
+		"kube-admin":             "kube-admin: admin (pass); middle: middle (deny); default: d (deny); kube-baseline: base (pass)",
+		"default order 5":        "default: d (deny); kube-admin: admin (pass); middle: middle (deny); kube-baseline: base (pass)",
+		"kube-baseline deny":     "kube-admin: admin (pass); middle: middle (deny); default: d (deny); kube-baseline: base (deny)",
+		"kube-baseline order 50": "kube-baseline: base (pass); kube-admin: admin (pass); middle: middle (deny); default: d (deny)",
+	} {
+		var c contents
+		c.pod("ns", "p", "", "10.0.0.1")
+		for name, tier := range map[string]string{"admin": "kube-admin", "d": "default", "base": "kube-baseline", "middle": "middle"} {
+			c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: "+name+"}\nspec: {tier: "+tier+"}\n")
+		}
+		c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: middle}\nspec: {order: 2000}\n")
+		if name, rest, _ := strings.Cut(stored, " "); name != "" {
+			o := &api.Tier{Meta: api.Named(api.KindTier, "", name)} // without defaults
+			var order float64
+			if n, _ := fmt.Sscanf(rest, "order %g", &order); n == 1 {
+				o.Spec.Order = &order
+			} else if rest == "deny" {
+				o.Spec.DefaultAction = api.Deny
+			}
+			c.objects = append(c.objects, o)
+		}
+		s, _ := c.compute(t)
+		equal(t, stored, tiersText(s.Endpoints["calip"].Ingress), want)
+	}
+}
+
+// A record that names no WorkloadEndpoint tells nothing of whom policies select: all is denied,
+// also what a policy of all pods would allow.
+func TestRecordWithoutEndpointIsDeniedAll(t *testing.T) {
+	var c contents
+	c.pod("ns", "p", "", "10.0.0.1")
+	c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {ingress: [{action: Allow}], egress: [{action: Allow}]}\n")
+	packet := dataplane.Packet{In: "calip", Out: "eth0", Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.9.9"), Protocol: dataplane.TCP, DstPort: 80}
+	s, _ := c.compute(t)
+	equal(t, "with its endpoint", dataplane.Eval(s, packet).Verdict, dataplane.Accept)
+	c.attachments[0].Endpoint = nil
+	s, ps := c.compute(t)
+	equal(t, "without", dataplane.Eval(s, packet).Verdict, dataplane.Drop)
+	equal(t, "problems", len(ps), 1)
+}
+
 func TestGlobalPolicySelectsByNamespaceAndServiceAccount(t *testing.T) {
 	var c contents
 	for _, ns := range []string{"prod", "dev"} {
