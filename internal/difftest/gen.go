@@ -1,6 +1,7 @@
 // Package difftest makes random node states and packets, and holds that every
-// implementation of policy gives them one verdict: dataplane.Eval, filter's Trace, and
-// nftables in a real kernel.
+// implementation of policy gives them one verdict: dataplane.Eval, filter's Trace, and in a real
+// kernel nftables and both variants of iptables. A [Coverage] counts which condition of a rule has
+// decided what. Command faults beside it plants mistakes that the test must find.
 package difftest
 
 import (
@@ -132,7 +133,7 @@ func (g *Gen) odds(n int) bool { return g.IntN(n) == 0 }
 var (
 	setNames   = []dataplane.SetID{"s:a", "s:b", "s:c"}
 	tripleSets = []dataplane.SetID{"p:http", "p:dns"}
-	ports      = []uint16{1, 53, 80, 81, 443, 4789, 8080, 65535}
+	ports      = []uint16{1, 53, 80, 81, 83, 443, 4789, 8080, 65535}
 	allProtos  = []dataplane.Protocol{
 		dataplane.TCP, dataplane.TCP, dataplane.UDP, dataplane.UDP, dataplane.SCTP, dataplane.UDPLite, 4, 89, 253,
 	}

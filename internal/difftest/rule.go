@@ -150,6 +150,9 @@ func (g *Gen) portRanges() (out []dataplane.PortRange) {
 	for range 1 + g.IntN(3) {
 		out = append(out, g.portRange())
 	}
+	if last := out[len(out)-1].Max; last < 65000 && g.odds(3) {
+		out = append(out, dataplane.PortRange{Min: last + 2, Max: last + 2 + uint16(g.IntN(2))}) // but for one between
+	}
 	if g.odds(3) {
 		for i := range 10 + g.IntN(30) { // which neither touch nor overlap
 			low := uint16(2000 + 100*i)

@@ -165,7 +165,7 @@ func (g *Gen) nets() dataplane.Members {
 		return kind == 0 && !x.Prefix.IsSingleIP() || kind == 1 && x.Prefix.IsSingleIP()
 	})
 	if kind == 2 { // with addresses that are in it twice
-		for range 4 {
+		for range 2 {
 			a := g.addr(Of(g, dataplane.Families[:]...))
 			for _, bits := range []int{0, 4} {
 				m[dataplane.Member{Prefix: netip.PrefixFrom(a, a.BitLen()-bits)}] = struct{}{}
