@@ -164,6 +164,7 @@ func TestRulesFailClosed(t *testing.T) {
 		{"protocol: TCP, destination: {selector: 'x ==', ports: [80]}", "destination.selector", dataplane.Rule{Protocol: 6, Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 80, Max: 80}}}}},
 		{"protocol: TCP, destination: {selector: 'x ==', notPorts: [http]}", "destination.selector", dataplane.Rule{Protocol: 6}},
 		{"source: {notSelector: 'x =='}", "source.notSelector", dataplane.Rule{}},
+		{"protocol: TCP, destination: {selector: has(x), notSelector: 'x ==', notPorts: [http]}", "destination.notSelector", dataplane.Rule{Protocol: 6, Dst: dataplane.Peer{Sets: sets("has(x)")}}},
 		{"source: {namespaceSelector: 'x =='}", "source.namespaceSelector", dataplane.Rule{}},
 		{"source: {serviceAccounts: {selector: 'x =='}}", "source.serviceAccounts.selector", dataplane.Rule{}},
 		{"protocol: ICMP, icmp: {type: 255}", "want a type", dataplane.Rule{Family: 4, Protocol: 1}},
