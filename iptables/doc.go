@@ -20,8 +20,9 @@
 // it are changed. So each table is a run of its own, and if one fails, those before it are taken back. A packet
 // meets the tables one after another, so that with more than one table changed no order of them is right for
 // all changes: it could meet the old anti-spoofing of raw and the new policy of filter, which each
-// let pass what the other's pair would not. Where filter changes together with others, which only settings, tunnels and the first Sync do,
-// pods open no flows meanwhile ([filter.Compiler.Guarded]): first filter with all new chains, but closed; then raw, mangle and nat; then,
+// let pass what the other's pair would not. Where filter changes together with others (settings, tunnels, networks that pods
+// may send from, the first Sync; but not pods that come and go), pods open no flows meanwhile ([filter.Compiler.Guarded]):
+// first filter with all new chains, but closed; then raw, mangle and nat; then,
 // after a grace period, filter opens. Where filter had nothing of ours it comes last and needs no guard: nothing was closed
 // before, or another backend, from which ours take over, closes meanwhile. Policy is in one table, filter, and changes in one commit.
 //

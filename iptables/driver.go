@@ -415,7 +415,7 @@ func (d *Driver) edits(f *family, t *touched) ([]*tableEdit, error) {
 		te := &tableEdit{table: in}
 		for key, old := range t.old[in] {
 			now, has := f.im.placed[in][key]
-			e := edit{name: f.im.chainName(key), had: old != nil, has: has}
+			e := edit{name: f.im.chainName(key), had: old != nil, has: has, known: f.im.known(key)}
 			var err error
 			if e.new, err = w.rules(in, now); err == nil && old != nil {
 				e.old, err = w.rules(in, *old)

@@ -139,3 +139,27 @@ func TestChangesInTheKernel(t *testing.T) {
 		}
 	})
 }
+
+// A pod that comes or goes closes nothing for the others: no table is written twice.
+func TestPodsComeAndGoUnguarded(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		d := newDriver(t, nstest.New(t), v)
+		d.Update(sample().Delta())
+		mustSync(t, d)
+		e := *sample().Endpoints["cali1"]
+		e.Interface, e.Sources = "cali2", nil
+		e.Addrs = []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}
+		for _, e := range []*dataplane.Endpoint{&e, nil} {
+			c := dataplane.NewDelta()
+			c.Endpoints["cali2"] = e
+			d.Update(c)
+			was := d.Stats().Restores
+			mustSync(t, d)
+			// filter of both families, and IPv6's raw, which lets the known ones discover neighbours
+			if got := d.Stats().Restores - was; got != 3 {
+				t.Errorf("%d runs of iptables-restore, want 3", got)
+			}
+			quiet(t, d)
+		}
+	})
+}

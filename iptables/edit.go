@@ -11,6 +11,7 @@ import (
 type edit struct {
 	name     string // the kernel's
 	had, has bool
+	known    bool // it lists the devices of known pods, as a set would
 	old, new []string
 }
 
@@ -31,6 +32,11 @@ type tableEdit struct {
 // fresh tells whether there is nothing of ours in the table yet.
 func (e *tableEdit) fresh() bool {
 	return len(e.remove) == 0 && !slices.ContainsFunc(e.chains, func(c edit) bool { return c.had })
+}
+
+// devices tells whether all that changes is which devices are known.
+func (e *tableEdit) devices() bool {
+	return len(e.remove)+len(e.add) == 0 && !slices.ContainsFunc(e.chains, func(c edit) bool { return !c.known })
 }
 
 func (e *tableEdit) empty() bool { return len(e.chains)+len(e.remove)+len(e.add) == 0 }

@@ -3,6 +3,7 @@ package iptables
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -62,6 +63,22 @@ func TestCommandEndsWithTheAgent(t *testing.T) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		return err != nil || bytes.Contains(stat, []byte(") Z "))
 	})
+}
+
+// A command that succeeded is not taken for one that failed because something that it began still runs.
+func TestStandardErrorIsLeftOpen(t *testing.T) {
+	t.Parallel()
+	for _, read := range []func(io.Reader) error{nil, func(r io.Reader) error { return nil }} {
+		c := command{ns: netlink.Current, path: find("sh"), args: []string{"-c", "sleep 3 >/dev/null & exit 0"}}
+		if err := c.run(t.Context(), read); err != nil {
+			t.Error(err)
+		}
+		c.args[1] = "echo no >&2; sleep 3 >/dev/null & exit 1"
+		var f *failure
+		if err := c.run(t.Context(), read); !errors.As(err, &f) || f.code != 1 || f.stderr != "no" {
+			t.Errorf("got %v, want exit code 1 that says no", err)
+		}
+	}
 }
 
 func until(t *testing.T, what string, is func() bool) {

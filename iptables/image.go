@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/calicogo/calico/filter"
 )
@@ -131,6 +132,16 @@ func (im *image) grow(ids []treeID, next map[string]*[]filter.Rule) error {
 		}
 	}
 	return nil
+}
+
+// known tells whether a chain is of a tree of devices.
+func (im *image) known(key string) bool {
+	for root, id := range im.low.trees {
+		if id.set && id.field != filter.InIfaceSrc && (key == root || strings.HasPrefix(key, root+"-")) {
+			return true
+		}
+	}
+	return false
 }
 
 // replace makes contents those of next (nil: gone), and puts chains where something leads to them.

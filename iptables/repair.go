@@ -162,7 +162,7 @@ func (d *Driver) compareTables(f *family, have *held) ([]*tableEdit, error) {
 			}
 			old, had := h.chains[name]
 			if !had || !alike(bodies, old) {
-				te.chains = append(te.chains, edit{name: name, had: had, has: true, old: old, new: bodies})
+				te.chains = append(te.chains, edit{name: name, had: had, has: true, known: f.im.known(key), old: old, new: bodies})
 			}
 			if b := f.im.bases[key]; b != nil {
 				j := d.jump(b.Hook)

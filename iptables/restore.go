@@ -15,10 +15,12 @@ import (
 // rules makes edits. Each table's is one transaction of the kernel's. Where the filter table changes together with
 // others, pods open no flow from before the first to after the last, because a packet may meet
 // the one as it was and the other as it is. Where filter had nothing of ours it only closes: no guard could
-// close more, and flows that another backend allows so far go on.
+// close more, and flows that another backend allows so far go on. Nor does it take one when other tables only come to know other devices:
+// pods come and go in filter, whose dispatch knows the same devices, in one commit.
 func (d *Driver) rules(f *family, edits []*tableEdit) error {
 	last := len(edits) - 1
-	if last < 1 || edits[last].table != filterTable || edits[last].fresh() {
+	devicesOnly := !slices.ContainsFunc(edits[:max(last, 0)], func(e *tableEdit) bool { return !e.devices() })
+	if last < 1 || edits[last].table != filterTable || edits[last].fresh() || devicesOnly {
 		return d.restoreAll(f, edits)
 	}
 	guarded, open, err := d.guard(f, edits[last])
