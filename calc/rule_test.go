@@ -171,6 +171,11 @@ func TestRulesFailClosed(t *testing.T) {
 		{"protocol: UDP, destination: {services: {name: dns}}", "destination.services: want the name", dataplane.Rule{Protocol: 17}},
 		{"source: {services: {namespace: ns}}", "source.services: want the name", dataplane.Rule{}},
 		{"source: {services: {namespace: ns, name: dns}, notSelector: has(x)}", "source.services cannot be combined", dataplane.Rule{Src: dataplane.Peer{NotSets: sets("has(x)")}}},
+		{"source: {services: {namespace: ns, name: dns}, notNets: [10.0.0.0/8]}", "source.services cannot be combined", dataplane.Rule{Family: 4, Src: dataplane.Peer{NotNets: nets("10.0.0.0/8")}}},
+		{"destination: {services: {namespace: ns, name: dns}, nets: [10.0.0.0/8]}", "destination.services cannot be combined", dataplane.Rule{Family: 4, Dst: dataplane.Peer{Nets: nets("10.0.0.0/8")}}},
+		{"destination: {services: {namespace: ns, name: dns}, namespaceSelector: all()}", "destination.services cannot be combined", dataplane.Rule{Dst: dataplane.Peer{Sets: sets("has(projectcalico.org/namespace)")}}},
+		{"source: {services: {namespace: ns, name: dns}, serviceAccounts: {}}", "source.services cannot be combined", dataplane.Rule{}},
+		{"protocol: UDP, destination: {services: {namespace: ns, name: dns}, notPorts: [53]}", "cannot be combined with ports", dataplane.Rule{Protocol: 17, Dst: dataplane.Peer{NotPorts: []dataplane.PortRange{{Min: 53, Max: 53}}}}},
 		{"protocol: UDP, destination: {services: {namespace: ns, name: dns}, ports: [53]}", "cannot be combined with ports", dataplane.Rule{Protocol: 17, Dst: dataplane.Peer{Ports: []dataplane.PortRange{{Min: 53, Max: 53}}}}},
 		{"protocol: TCP, http: {methods: [GET]}", "http is not enforced", dataplane.Rule{Protocol: 6}},
 	} {
