@@ -84,7 +84,7 @@ func entry(x *Probe, id uint32) (mdl.Message, error) {
 		protoinfo(ae, p.Protocol)
 	}
 	body, err := ae.Encode()
-	const create = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0 // IPCTNL_MSG_CT_NEW
+	const create = unix.NFNL_SUBSYS_CTNETLINK << 8 // and IPCTNL_MSG_CT_NEW, 0
 	return mdl.Message{
 		Header: mdl.Header{Type: create, Flags: mdl.Request | mdl.Acknowledge | mdl.Create | mdl.Excl},
 		Data:   append([]byte{map[dataplane.Family]byte{4: unix.AF_INET, 6: unix.AF_INET6}[p.Family()], 0, 0, 0}, body...),
