@@ -60,6 +60,7 @@ func (b *bench) strangers() {
 		`iptables -N KUBE-FORWARD`, `iptables -N calico-mine`, `iptables -A KUBE-FORWARD -m set --match-set foreign src -j DROP`,
 		`iptables -A FORWARD -m comment --comment "not cali:abc" -j KUBE-FORWARD`, `iptables -t nat -A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE`,
 		`iptables -A calico-mine -j LOG --log-prefix "-j cali-x \"cali:zzz\" "`, `ip6tables -A INPUT -s 2001:db8::/32 -j DROP`,
+		`ip6tables -A INPUT -m comment --comment "--comment cali:abc \"--comment cali:abc\"" -s 2001:db8:1::/48 -j DROP`,
 		`iptables -t mangle -A PREROUTING -m comment --comment "x" -j MARK --set-mark 1`,
 	} {
 		b.run(line)

@@ -120,7 +120,7 @@ func (t *heldTable) rule(chain, body []byte) {
 	}
 	name := string(chain)
 	t.length[name]++
-	if bytes.Contains(body, ourComment) && builtIn(name) && hashOf(string(body)) != "" {
+	if bytes.Contains(body, ourComment) && builtIn(name) && isOurs(string(body)) {
 		t.jumps = append(t.jumps, jump{name, string(body), t.length[name]})
 		return
 	}
@@ -140,6 +140,17 @@ func (t *heldTable) rule(chain, body []byte) {
 	if ref.chain != "" || ref.set != "" {
 		t.foreign = append(t.foreign, ref)
 	}
+}
+
+// isOurs tells whether a rule of a built-in chain has a comment of ours, and not only one that quotes such.
+func isOurs(body string) bool {
+	words := split(body)
+	for i := 1; i < len(words); i++ {
+		if words[i-1] == "--comment" && strings.HasPrefix(words[i], commentPrefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func builtIn(chain string) bool { return slices.Contains(hookNames[:], chain) }
