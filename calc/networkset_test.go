@@ -89,6 +89,26 @@ func TestNetworkSetsAreMembers(t *testing.T) {
 	equal(t, "without IPv6", ingressMembers(s), "10.0.0.1/32 198.51.100.0/24")
 }
 
+// A set may be of everything there is, alone or among others.
+func TestNetworkSetOfEverything(t *testing.T) {
+	for list, want := range map[string]string{
+		"0.0.0.0/0":              "0.0.0.0/0",
+		"0.0.0.0/32":             "0.0.0.0/32",
+		"'::/0'":                 "::/0",
+		"0.0.0.0/0, '::/0'":      "0.0.0.0/0 ::/0",
+		"10.0.0.0/8, 0.0.0.0/0":  "0.0.0.0/0 10.0.0.0/8",
+		"0.0.0.0/0, 10.0.0.0/8":  "0.0.0.0/0 10.0.0.0/8",
+		"10.0.0.1, '::10.0.0.1'": "10.0.0.1/32 ::a00:1/128",
+	} {
+		var c contents
+		c.pod("ns", "p", "", "10.0.0.1")
+		c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {ingress: [{action: Allow, source: {selector: has(x)}}]}\n")
+		c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata: {name: s, labels: {x: ''}}\nspec: {nets: ["+list+"]}\n")
+		s, _ := c.compute(t)
+		equal(t, list, ingressMembers(s), want)
+	}
+}
+
 // A net that does not parse is left out and told of; no others are.
 func TestNetworkSetThatDoesNotParse(t *testing.T) {
 	var c contents

@@ -110,6 +110,8 @@ func TestRules(t *testing.T) {
 			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: sets("pcns.env == 'prod' && projectcalico.org/serviceaccount in {'a'}")}}},
 		{"a service, of the policy's namespace, as a source", "ns", "{action: Allow, source: {services: {name: dns}}}",
 			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{serviceSet(service{"ns", "dns"}, false).id}}}},
+		{"a service of another namespace", "ns", "{action: Allow, source: {services: {namespace: other, name: dns}}}",
+			dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{serviceSet(service{"other", "dns"}, false).id}}}},
 		{"as a source with ports of its own", "ns", "{action: Allow, protocol: UDP, source: {services: {name: dns}, ports: [53]}}",
 			dataplane.Rule{Action: dataplane.Allow, Protocol: dataplane.UDP, Src: dataplane.Peer{Sets: []dataplane.SetID{serviceSet(service{"ns", "dns"}, false).id}, Ports: []dataplane.PortRange{{Min: 53, Max: 53}}}}},
 		{"a service as a destination says protocol and port itself", "", "{action: Deny, destination: {services: {namespace: ns, name: dns}}}",

@@ -59,12 +59,14 @@ func TestServices(t *testing.T) {
 		endpointSlice("other", "dns-1", "dns", dnsPorts(), "10.0.9.1"),
 		endpointSlice("ns", "web-1", "web", dnsPorts(), "10.0.9.2"),
 		endpointSlice("ns", "none", "", dnsPorts(), "10.0.9.3"))
+	mapped := endpointSlice("ns", "dns-m", "dns", dnsPorts()[:1], "::ffff:10.0.1.4")
+	c.objects = append(c.objects, mapped)
 	names := endpointSlice("ns", "dns-n", "dns", dnsPorts(), "10.0.9.4")
 	names.AddressType = api.AddressFQDN
 	c.objects = append(c.objects, names)
 	src, dst = members()
-	equal(t, "addresses", src, "10.0.1.1/32 10.0.1.2/32 10.0.1.3/32 fd00::53/128")
-	equal(t, "triples", dst, "10.0.1.1,17:53 10.0.1.1,6:53 10.0.1.2,17:53 10.0.1.2,6:53 10.0.1.3,17:53 fd00::53,17:53")
+	equal(t, "addresses", src, "10.0.1.1/32 10.0.1.2/32 10.0.1.3/32 10.0.1.4/32 fd00::53/128")
+	equal(t, "triples", dst, "10.0.1.1,17:53 10.0.1.1,6:53 10.0.1.2,17:53 10.0.1.2,6:53 10.0.1.3,17:53 10.0.1.4,17:53 fd00::53,17:53")
 
 	s, _ := c.compute(t)
 	packet := dataplane.Packet{In: "calip", Out: "eth0", Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.1.2"), Protocol: dataplane.TCP, DstPort: 53}
