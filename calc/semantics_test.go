@@ -460,6 +460,16 @@ func TestFailClosed(t *testing.T) {
 	equal(t, "problems", reasons, []string{"NetworkPolicy(ns/broken) BadSelector", "NetworkPolicy(other/lost) NoTier", "Profile(kns.ns) NoProfile", "Profile(kns.other) NoProfile"})
 }
 
+// A stored endpoint has single addresses: a network that it claims is not taken for its own.
+func TestEndpointOfANetwork(t *testing.T) {
+	var c contents
+	c.pod("ns", "p", "", "10.0.0.1")
+	c.remote("node2", "ns", "q", "x=a", "10.0.2.1").Spec.IPNetworks = []string{"10.0.2.1/32", "0.0.0.0/0", "fd00::/64", "nonsense", "::ffff:10.0.2.2/128"}
+	c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {ingress: [{action: Allow, source: {selector: has(x)}}]}\n")
+	s, _ := c.compute(t)
+	equal(t, "members", ingressMembers(s), "10.0.2.1/32 10.0.2.2/32")
+}
+
 func TestProfileThatIsNotThereAllowsNothing(t *testing.T) {
 	var c contents
 	c.pod("ns", "p", "", "10.0.0.1")
