@@ -309,6 +309,18 @@ func TestBuiltInTiersOfOlderReleases(t *testing.T) {
 	}
 }
 
+// A tier passes on what its policies do not match only if it says so.
+func TestTierWhoseActionSaysNothing(t *testing.T) {
+	for action, want := range map[api.Action]string{"": "x: g (deny)", "Allow": "x: g (deny)", api.Deny: "x: g (deny)", api.Pass: "x: g (pass)"} {
+		var c contents
+		c.pod("ns", "p", "", "10.0.0.1")
+		c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {tier: x}\n")
+		c.objects = append(c.objects, &api.Tier{Meta: api.Named(api.KindTier, "", "x"), Spec: api.TierSpec{DefaultAction: action}})
+		s, _ := c.compute(t)
+		equal(t, string(action), tiersText(s.Endpoints["calip"].Ingress), want)
+	}
+}
+
 // A record that names no WorkloadEndpoint tells nothing of whom policies select: all is denied,
 // also what a policy of all pods would allow.
 func TestRecordWithoutEndpointIsDeniedAll(t *testing.T) {
