@@ -54,7 +54,7 @@ func (g *Graph) settleLocals() {
 	}
 	g.attachments.settled()
 	if len(e.byWEP) > 0 {
-		for _, d := range g.weps.dirty {
+		for d := range g.weps.dirty.all() {
 			for id := range e.byWEP[d.key] {
 				dirty.add(g.attachments.rows[id].Interface)
 			}

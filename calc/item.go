@@ -1,7 +1,7 @@
 package calc
 
 import (
-	"slices"
+	"iter"
 
 	"github.com/calicogo/calico/api"
 )
@@ -29,7 +29,7 @@ func (i *item) asMember() member {
 // itemTable holds the stored WorkloadEndpoints, or network sets.
 type itemTable[K comparable] struct {
 	rows  map[K]*item
-	dirty []itemChange[K]
+	dirty changeList[K]
 }
 
 // itemChange is an item that was touched, and what it was when it was settled.
@@ -37,6 +37,32 @@ type itemChange[K comparable] struct {
 	key K
 	*item
 	was *member // nil: none
+}
+
+// changeList is a list of changes in parts that grow, and are not copied as it grows: that of a
+// snapshot is long.
+type changeList[K comparable] [][]itemChange[K]
+
+func (l *changeList[K]) add(c itemChange[K]) {
+	n := len(*l)
+	if n == 0 || len((*l)[n-1]) == cap((*l)[n-1]) {
+		*l = append(*l, make([]itemChange[K], 0, 1<<min(n, 10)))
+		n++
+	}
+	(*l)[n-1] = append((*l)[n-1], c)
+}
+
+// all are the changes, in the order in which they came.
+func (l changeList[K]) all() iter.Seq[itemChange[K]] {
+	return func(yield func(itemChange[K]) bool) {
+		for _, part := range l {
+			for _, c := range part {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func newItemTable[K comparable]() itemTable[K] { return itemTable[K]{rows: map[K]*item{}} }
@@ -56,10 +82,7 @@ func (t *itemTable[K]) touch(k K) *item {
 	if was := i.asMember(); !was.none() {
 		c.was = new(was)
 	}
-	if n := len(t.dirty); n == cap(t.dirty) {
-		t.dirty = slices.Grow(t.dirty, n+1) // a snapshot is long
-	}
-	t.dirty = append(t.dirty, c)
+	t.dirty.add(c)
 	return i
 }
 
@@ -73,7 +96,7 @@ func (g *Graph) storedEndpoint(k wepKey) *api.WorkloadEndpoint {
 
 // settle tells the index of members of what was touched.
 func settle[K comparable](g *Graph, t *itemTable[K]) {
-	for _, d := range t.dirty {
+	for d := range t.dirty.all() {
 		was := member{}
 		if d.was != nil {
 			was = *d.was
