@@ -92,8 +92,9 @@ func (d *Driver) endpoint(id dataplane.Interface, ep *dataplane.Endpoint) {
 	}
 }
 
-// Resync makes the next pass judge the flows of every endpoint.
-func (d *Driver) Resync() { d.next.all = true }
+// Resync makes the next pass judge the flows of every endpoint: rules may have been put right that somebody had
+// changed, and packets that passed before be under way.
+func (d *Driver) Resync() { d.next.all, d.next.grace = true, true }
 
 // Begin returns a pass over what changed since the last one; nil: nothing that concerns a live
 // flow did. One pass may be under way.

@@ -160,10 +160,13 @@ func (a *Agent) useFlows() {
 	}
 }
 
-// synced tells the driver of live flows how the rules fared.
+// synced tells the driver of live flows how the rules fared. An error of less than all leaves them in the
+// kernel, and may last: that another backend is wanted, say.
 func (a *Agent) synced(d Driver, err error) {
 	if f, ok := driver[*flows](a); ok && d.Name == DriverRules {
-		f.rules = err
+		if f.rules = err; resultOf(err).whole() {
+			f.rules = nil
+		}
 	}
 }
 

@@ -3,7 +3,9 @@ package felix
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ type cutting struct {
 	flows *flows
 	bell  watch.Bell
 	table *netlink.Conntrack
+	other *netlink.Conntrack // to change what table lists
 	state *dataplane.State
 	conn  net.Conn
 }
@@ -44,6 +47,10 @@ func newCutting(t *testing.T) *cutting {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.table.Close)
+	if c.other, err = netlink.OpenConntrack(c.ns); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.other.Close)
 	c.start()
 	c.step(1, c.state.Delta())
 	c.await(1)
@@ -222,5 +229,77 @@ func TestFlowsFail(t *testing.T) {
 	c.await(2)
 	if !c.marked() {
 		t.Error("the flow is not cut")
+	}
+}
+
+// TestCutBesideLesserTrouble holds that flows are judged where the rules are in the kernel though something
+// else is wrong: here the backend that is wanted cannot be had, and another holds them.
+func TestCutBesideLesserTrouble(t *testing.T) {
+	t.Parallel()
+	c := newCutting(t)
+	r := newRules(func(w choice) (backend, error) {
+		if w.backend == dataplane.Iptables {
+			return nil, errors.New("no iptables here")
+		}
+		return keptOpen{c.rules}, nil
+	})
+	r.ns = c.ns
+	a := New(Config{Node: "n1", Log: slog.New(slog.DiscardHandler), Drivers: []Driver{{DriverRules, r}, {DriverFlows, c.flows}}})
+	c.state.Settings.Backend = dataplane.Iptables
+	c.state.Apply(web())
+	r.Update(c.state.Delta())
+	c.flows.Update(c.state.Delta())
+	for end := time.After(10 * time.Second); a.status.Revision < 2; {
+		err := a.sync(t.Context(), 2, 0)
+		if err == nil || !resultOf(err).whole() {
+			t.Fatalf("%v; want an error that leaves the rules in force", err)
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-end:
+			t.Fatal("flows do not obey the rules")
+		}
+	}
+	if !c.marked() {
+		t.Error("the flow is not cut")
+	}
+}
+
+// TestCutAfterMeddling holds that a flow that began while somebody had our table out of the way is cut when
+// the table is back, though nothing changed in what is wanted.
+func TestCutAfterMeddling(t *testing.T) {
+	t.Parallel()
+	nstest.RequireTool(t, "nft")
+	c := newCutting(t)
+	c.step(2, web())
+	c.await(2)
+	a := New(Config{Node: "n1", Log: slog.New(slog.DiscardHandler), Drivers: []Driver{{DriverRules, &rules{cur: keptOpen{c.rules}, nft: c.rules, now: time.Now, started: true, swept: true, outcasts: newOutcasts()}}, {DriverFlows, c.flows}}})
+	a.inSync, a.pending.inSync = true, true
+	ctx, cancel := context.WithCancel(t.Context())
+	var parts sync.WaitGroup
+	parts.Go(func() { _ = a.Run(ctx) })
+	parts.Go(func() { _ = a.watchTables(ctx, c.ns) })
+	defer parts.Wait()
+	defer cancel()
+	a.Update(store.Update{Revision: 3, InSync: true})
+	for s, changed := a.Status(); s.Revision < 3; s, changed = a.Status() {
+		<-changed
+	}
+	_, bit, _ := filter.Marks(c.state.Settings.MarkMask)
+	// As one that passed while there was no table: established, and without the mark.
+	err := c.table.Each(netlink.Query{}, func(f *netlink.Flow) {
+		k := f.Keep()
+		if err := c.other.Change([]netlink.FlowChange{{Flow: &k, Mask: bit}}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh(t, c.ns, "nft delete table ip calico")
+	for end := time.Now().Add(10 * time.Second); !c.marked(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the flow is not cut")
+		}
 	}
 }

@@ -44,7 +44,7 @@ func (a *Agent) watchTables(ctx context.Context, ns int) error {
 	}
 	a.Resync(DriverRules) // nothing, unless it was read before there was a monitor
 	pace := &pacer{
-		answer: func() { a.Resync(DriverRules) },
+		answer: func() { a.Resync(DriverRules, DriverFlows) }, // flows, too: what the table lacked may have let some begin
 		quiet:  func() { a.note("table", "") },
 	}
 	defer pace.stop()
