@@ -600,6 +600,34 @@ spec: {egress: [{action: Allow, protocol: UDP, destination: {selector: x == 'a',
 	equal(t, "members", membersText(s.Sets[p.Egress[0].Dst.PortSets[0]]), "10.0.1.0,17:53 10.0.1.1,17:5353")
 }
 
+// A pod whose named port changes, with or without its addresses, is in the sets as it is now.
+func TestNamedPortChanges(t *testing.T) {
+	var c contents
+	c.pod("ns", "p", "", "10.0.0.1")
+	c.yaml(t, "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {egress: [{action: Allow, protocol: UDP, destination: {selector: x == 'a', ports: [dns]}}]}\n")
+	g := c.load()
+	s := dataplane.NewState()
+	for _, step := range []struct {
+		addrs []string
+		port  api.EndpointPort
+		want  string
+	}{
+		{[]string{"10.0.1.1", "10.0.1.2"}, api.EndpointPort{Name: "dns", Protocol: "UDP", Port: 53}, "10.0.1.1,17:53 10.0.1.2,17:53"},
+		{[]string{"10.0.1.1", "10.0.1.2"}, api.EndpointPort{Name: "dns", Protocol: "UDP", Port: 54}, "10.0.1.1,17:54 10.0.1.2,17:54"},
+		{[]string{"10.0.1.1", "10.0.1.3"}, api.EndpointPort{Name: "dns", Protocol: "UDP", Port: 55}, "10.0.1.1,17:55 10.0.1.3,17:55"},
+		{[]string{"10.0.1.4", "10.0.1.3"}, api.EndpointPort{Name: "dns", Protocol: "UDP", Port: 55}, "10.0.1.3,17:55 10.0.1.4,17:55"},
+		{[]string{"10.0.1.4", "10.0.1.3"}, api.EndpointPort{Name: "dns", Protocol: "TCP", Port: 55}, ""},
+		{[]string{"10.0.1.4"}, api.EndpointPort{Name: "dns", Protocol: "UDP", Port: 55}, "10.0.1.4,17:55"},
+	} {
+		w := wepOf("node2", "ns", "s", "x=a", step.addrs...)
+		w.Spec.Ports = []api.EndpointPort{step.port}
+		g.Put(w)
+		s.Apply(g.Flush())
+		p := s.Policies[dataplane.PolicyID{Kind: "GlobalNetworkPolicy", Name: "g"}]
+		equal(t, fmt.Sprint(step.addrs, step.port), membersText(s.Sets[p.Egress[0].Dst.PortSets[0]]), step.want)
+	}
+}
+
 // Objects of no concern, or without the metadata that tells their kind, do no harm.
 func TestPutAnything(t *testing.T) {
 	g := New("node1")
