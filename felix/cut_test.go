@@ -263,6 +263,9 @@ func TestCutBesideLesserTrouble(t *testing.T) {
 	if !c.marked() {
 		t.Error("the flow is not cut")
 	}
+	if r.More() {
+		t.Error("what iptables left cannot be looked for without it, and yet the agent is to try again at once, for ever")
+	}
 }
 
 // TestCutAfterMeddling holds that a flow that began while somebody had our table out of the way is cut when

@@ -224,7 +224,7 @@ func (r *rules) Sync(ctx context.Context) error {
 func (r *rules) More() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.cur != nil && !r.swept && r.sweeps.err == nil
+	return r.cur != nil && !r.swept && r.sweeps.err == nil && r.sweeps.due(r.now())
 }
 
 // begin brings up the first backend: the one that is wanted, or, so that policy is enforced at all, the
@@ -349,6 +349,7 @@ func (r *rules) sweep(ctx context.Context) {
 	b, err := r.open(r.is.other())
 	if err != nil {
 		r.swept = r.is.backend == dataplane.Iptables // no nftables: nothing in it
+		r.sweeps.failed(r.now())                     // no iptables: who has its tables may bring it yet
 		return
 	}
 	defer b.Close()
