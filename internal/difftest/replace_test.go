@@ -121,7 +121,7 @@ func (r *restless) run() error {
 			r.d.Resync()
 		case 1:
 			s := dataplane.DefaultSettings()
-			s.IPv6, s.MarkMask = r.g.odds(2), Of[uint32](r.g, 0x7, 0xff0000)
+			s.IPv6, s.MarkMask = r.g.odds(2), Of[uint32](r.g, 0xf, 0xff0000)
 			d.Settings = &s
 		case 2: // the packets' sources stay in the set, under one prefix or another
 			sd := &dataplane.SetDelta{Add: slices.Collect(maps.Keys(wide))}
