@@ -32,7 +32,13 @@ unit: ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /lab$$ -e /internal/difftest$$ -e /internal/archtest$$)
 
 differential: ## Eval, filter.Trace, nftables and both variants of iptables judge random packets alike
+	@$(MAKE) --no-print-directory -j2 -Otarget verdicts verdicts-race
+
+.PHONY: verdicts verdicts-race
+verdicts:
 	DIFFTEST_STATES=$${DIFFTEST_STATES:-2000} $(GO) test -run '^(TestOneVerdict|TestCoverage)$$' -count 1 -timeout 20m -v ./internal/difftest
+
+verdicts-race: # the detector makes it three times as long: some states, and the tests of changes
 	DIFFTEST_STATES=120 $(GO) test -race -skip '^TestCoverage$$' -timeout 20m ./internal/difftest
 
 soak-policy: ## the same, with fresh seeds, for MINUTES=30
