@@ -187,7 +187,7 @@ func (c *Compiler) put(ch *Changes, name string, chain *Chain) {
 	if old != nil {
 		c.count(name, old, -1)
 	}
-	ch.Chains[name] = chain
+	ch.chain(name, old, chain)
 	if chain == nil {
 		delete(c.program.Chains, name)
 		return

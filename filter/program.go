@@ -109,7 +109,8 @@ type Changes struct {
 	Sets   map[string]*SetChange
 	Maps   map[string]*MapChange
 
-	opens bool // see Opens
+	fresh map[string]bool // chains that were not there before
+	opens bool            // see Opens
 }
 
 // SetChange changes a set.
@@ -129,7 +130,15 @@ type MapChange struct {
 }
 
 func newChanges() *Changes {
-	return &Changes{Chains: map[string]*Chain{}, Sets: map[string]*SetChange{}, Maps: map[string]*MapChange{}}
+	return &Changes{Chains: map[string]*Chain{}, Sets: map[string]*SetChange{}, Maps: map[string]*MapChange{}, fresh: map[string]bool{}}
+}
+
+// chain notes that a chain is no longer the old one; nil: there is none.
+func (c *Changes) chain(name string, old, now *Chain) {
+	if _, again := c.Chains[name]; old == nil && !again {
+		c.fresh[name] = true
+	}
+	c.Chains[name] = now
 }
 
 // Empty tells whether c changes nothing.
@@ -188,12 +197,12 @@ func (p *Program) Diff(q *Program) *Changes {
 	c := newChanges()
 	for name, ch := range q.Chains {
 		if old := p.Chains[name]; old == nil || !old.equal(ch) {
-			c.Chains[name] = ch
+			c.chain(name, old, ch)
 		}
 	}
 	for name := range p.Chains {
 		if q.Chains[name] == nil {
-			c.Chains[name] = nil
+			c.chain(name, p.Chains[name], nil)
 		}
 	}
 	p.diffSets(q, c)

@@ -21,9 +21,15 @@ package filter
 // wait for a grace period (netlink.GracePeriod) between a step that changes rules and
 // the next that [Changes.Opens]; other changes need not wait.
 //
+// nftables has one more reason to wait. The kernel keeps two generations of chains, and a packet goes by the number, 0 or 1, of
+// the one that it began with: two transactions later, whosoever's, that number is the newest again, and
+// the packet goes on by that. Of packets that both programs denied some have passed so (Linux 6.18). So between a transaction and the next
+// that changes several of the chains that stand ([Changes.Standing]) that backend waits as well. Where one chain alone has changed,
+// a packet meets it as it was or as it is, and so the one program or the other.
+//
 // In step 1 a packet meets the old rules and at most fewer ways to pass than they give it; in
-// step 3 the same is true of the new rules; and in step 2 of the one or the other, for the
-// kernel follows one generation of chains from a hook to its end. Whatever a step's own
+// step 3 the same is true of the new rules; and in step 2 of the one or the other, for a transaction
+// leaves the packets that are under way the chains of before. Whatever a step's own
 // mixture is, it can only be stricter. Sets without a sense are fixed, or are
 // those that endpoints fill, which hold nothing open that the dispatch maps do not; Pass rules, which
 // have no sense, use sets of both (context.undecided).
@@ -33,7 +39,7 @@ package filter
 // set changes in one step, and no packet is denied that both let pass.
 func (c *Changes) Steps() []*Changes {
 	closing, rules, opening := newChanges(), newChanges(), newChanges()
-	rules.Chains, rules.Maps = c.Chains, c.Maps
+	rules.Chains, rules.Maps, rules.fresh = c.Chains, c.Maps, c.fresh
 	for name, sc := range c.Sets {
 		switch {
 		case sc.New:
@@ -64,6 +70,30 @@ func (c *Changes) Steps() []*Changes {
 // Opens tells whether packets may pass by c, the last of the steps, that are under way by rules of
 // before.
 func (c *Changes) Opens() bool { return c.opens }
+
+// anyBase stands in Changes.Standing for all base chains: a packet meets one at a hook.
+const anyBase = "base chains"
+
+// Standing returns the names of the chains of before that are changed or go, but for those of endpoints
+// that go: without its rules such a one denies.
+func (c *Changes) Standing() (names []string) {
+	ends := map[string]bool{}
+	for _, mc := range c.Maps {
+		for _, chain := range mc.Remove {
+			ends[chain] = true
+		}
+	}
+	for name, ch := range c.Chains {
+		switch {
+		case c.fresh[name], ch == nil && ends[name]:
+		case ch != nil && ch.Base != nil:
+			names = append(names, anyBase)
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // put adds the change of a set if it is one.
 func (c *Changes) put(name string, sc *SetChange) bool {

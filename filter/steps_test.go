@@ -4,6 +4,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/calicogo/calico/dataplane"
@@ -164,6 +166,67 @@ func TestWhichStepOpens(t *testing.T) {
 			if want := x.want && i == len(steps)-1; s.Opens() != want {
 				t.Errorf("%s: step %d opens is %v, want %v", name, i, s.Opens(), want)
 			}
+		}
+	}
+}
+
+// What a packet may meet half of are the chains that were there; not what nothing led to, and not
+// those of an endpoint that goes.
+func TestStanding(t *testing.T) {
+	p, q := dataplane.PolicyID{Kind: "NetworkPolicy", Name: "p"}, dataplane.PolicyID{Kind: "NetworkPolicy", Name: "q"}
+	c := filter.NewCompiler(dataplane.IPv4)
+	standing := func(f func(d *dataplane.Delta)) []string {
+		t.Helper()
+		d := dataplane.NewDelta()
+		f(d)
+		c.Update(d)
+		ch, err := c.Changes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, step := range ch.Steps() {
+			names = append(names, step.Standing()...)
+		}
+		slices.Sort(names)
+		for i, n := range names {
+			names[i], _, _ = strings.Cut(strings.TrimPrefix(n, "cali-"), "-")
+		}
+		return names
+	}
+	endpoint := func(name dataplane.Interface, by ...dataplane.PolicyID) func(*dataplane.Delta) {
+		return func(d *dataplane.Delta) {
+			tiers := []dataplane.TierPolicies{{Tier: "t", Policies: by}}
+			d.Endpoints[name] = &dataplane.Endpoint{Interface: name, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Ingress: tiers, Egress: tiers}
+		}
+	}
+	rules := func(a dataplane.Action, n int) func(*dataplane.Delta) {
+		return func(d *dataplane.Delta) {
+			r := slices.Repeat([]dataplane.Rule{{Action: a}}, n)
+			d.Policies[p] = &dataplane.Policy{ID: p, Ingress: r, Egress: r[:1]}
+		}
+	}
+	for _, x := range []struct {
+		what   string
+		change func(*dataplane.Delta)
+		want   []string
+	}{
+		{"all is new", func(*dataplane.Delta) {}, nil},
+		{"a policy that governs nothing", rules(dataplane.Allow, 1), nil},
+		{"the first endpoint", endpoint("cali1", p), nil},
+		{"another like it", endpoint("cali2", p), nil},
+		{"a policy's ingress", rules(dataplane.Allow, 2), []string{"pi"}},
+		{"both of its directions", rules(dataplane.Deny, 2), []string{"pi", "po"}},
+		{"an endpoint is governed by others", endpoint("cali2", q), []string{"fw", "tw"}},
+		{"the last one is", endpoint("cali1", q), []string{"fw", "gi", "go", "pi", "po", "tw"}},
+		{"one goes of several", func(d *dataplane.Delta) { d.Endpoints["cali2"] = nil }, nil},
+		{"the last goes", func(d *dataplane.Delta) { d.Endpoints["cali1"] = nil }, []string{"gi", "go", "pi", "po"}},
+		{"tunnels", func(d *dataplane.Delta) {
+			d.Tunnels["vxlan.calico"] = &dataplane.Tunnel{Encap: dataplane.VXLAN, Family: dataplane.IPv4, Addr: netip.MustParseAddr("10.0.0.64"), Port: 4789}
+		}, []string{"base chains", "base chains"}},
+	} {
+		if got := standing(x.change); !slices.Equal(got, x.want) {
+			t.Errorf("%s: %v stand, want %v", x.what, got, x.want)
 		}
 	}
 }

@@ -32,6 +32,8 @@ type batch struct {
 	setID  uint32
 	msgs   []mdl.Message
 	err    error
+
+	standing []string // see filter.Changes.Standing
 }
 
 // label says what a message is about, for the error if the kernel refuses it.
@@ -135,6 +137,7 @@ func (b *batch) clearTable() {
 // apply adds what makes the changes, in the order in which one thing needs another.
 func (b *batch) apply(ch *filter.Changes) {
 	b.ruled = b.ruled || len(ch.Chains)+len(ch.Maps) > 0
+	b.standing = append(b.standing, ch.Standing()...)
 	sets := sorted(ch.Sets)
 	for _, name := range sets {
 		b.newSet(name, ch.Sets[name])

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
-	"github.com/calicogo/calico/netlink"
 )
 
 // Config is what a Driver may be told.
@@ -28,6 +26,7 @@ type Stats struct {
 	Reads        int // of a whole table
 	Repairs      int // of a table in which something was not as it must be
 	Replacements int // of a whole table, because it was not there, or nothing less helps
+	Waits        int // for packets that were under way
 }
 
 // Driver holds the policy of a State in nftables, in one network namespace. It is a
@@ -40,7 +39,7 @@ type Driver struct {
 	sock   *socket
 	tables []*table
 	stats  Stats
-	ruled  time.Time // when rules last changed; zero: packets by the rules of before are through
+	grace  *grace
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
@@ -65,7 +64,7 @@ func New(ns int, cfg Config) (*Driver, error) {
 		s.close()
 		return nil, probeError(err)
 	}
-	d := &Driver{ns: ns, cfg: cfg, sock: s}
+	d := &Driver{ns: ns, cfg: cfg, sock: s, grace: newGrace()}
 	for _, f := range dataplane.Families {
 		d.tables = append(d.tables, &table{
 			enc:      newEncoder(f, cfg.LogGroup),
@@ -98,7 +97,9 @@ func (d *Driver) Port() uint32 { return d.sock.port }
 func (d *Driver) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.stats
+	stats := d.stats
+	stats.Waits = d.grace.waits
+	return stats
 }
 
 // Update notes a change of the wanted state.
@@ -184,17 +185,6 @@ func (d *Driver) step(t *table, step *filter.Changes) error {
 	return err
 }
 
-// settle waits until no packet is under way by rules of before the last change of rules.
-func (d *Driver) settle() {
-	if !d.ruled.IsZero() && time.Since(d.ruled) < longAgo {
-		netlink.GracePeriod()
-	}
-	d.ruled = time.Time{}
-}
-
-// longAgo is a time after which no packet is under way, on whatever CPU.
-const longAgo = time.Second
-
 // repair reads the table and mends what is not as it must be, and no more. A table that is
 // not there, or that took no repair, is put in place whole.
 func (d *Driver) repair(t *table) error {
@@ -243,6 +233,7 @@ func (d *Driver) create(t *table) error {
 // replace puts the program in place of whatever there is.
 func (d *Driver) replace(t *table) error {
 	first, second := t.compiler.Guarded()
+	d.grace.beforeAll() // those under way would find the chains empty that they come to
 	if err := d.send(t, first, true); err != nil {
 		return err
 	}
@@ -267,7 +258,7 @@ func (d *Driver) mend(t *table, drift *drift) error {
 	}
 	for _, step := range drift.changes.Steps() {
 		if step.Opens() {
-			d.settle()
+			d.grace.beforeOpening()
 		}
 		b := newBatch(t.enc)
 		b.drift = drift
@@ -277,7 +268,7 @@ func (d *Driver) mend(t *table, drift *drift) error {
 		}
 	}
 	if len(drift.wipe) > 0 { // and who can say what these held closed
-		d.settle()
+		d.grace.beforeOpening()
 	}
 	b := newBatch(t.enc)
 	b.drift = drift
@@ -291,7 +282,7 @@ func (d *Driver) send(t *table, ch *filter.Changes, anew bool) error {
 		return nil
 	}
 	if ch.Opens() {
-		d.settle()
+		d.grace.beforeOpening()
 	}
 	b := newBatch(t.enc)
 	if anew {
@@ -309,11 +300,11 @@ func (d *Driver) transact(b *batch) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	if err := d.sock.transact(msgs); err != nil {
+	d.grace.before(b.enc.family, b.standing)
+	err = d.sock.transact(msgs)
+	d.grace.note(b.enc.family, b.ruled, b.standing)
+	if err != nil {
 		return b.explain(err)
-	}
-	if b.ruled {
-		d.ruled = time.Now()
 	}
 	d.stats.Transactions++
 	d.stats.Messages += len(msgs)
