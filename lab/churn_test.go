@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +25,9 @@ import (
 // changes and more; LAB_SEED repeats a run.
 func TestPolicyChurn(t *testing.T) {
 	t.Parallel()
+	for _, backend := range policyBackends {
+		requireBackend(t, backend)
+	}
 	seed := churnSeed(t)
 	t.Logf("LAB_SEED=%d", seed)
 	c := newChurn(t, seed)
@@ -59,21 +63,22 @@ func churnSeed(t *testing.T) uint64 {
 // churn is a lab whose policies change.
 type churn struct {
 	*labtest.Lab
-	random *rand.Rand
-	book   rulebook
-	node   map[string]string // of each pod
-	flows  []flow
-	epochs []epoch
-	done   churnDone
-	counts churnCounts
+	random  *rand.Rand
+	backend string // that holds the rules
+	book    rulebook
+	node    map[string]string // of each pod
+	flows   []flow
+	epochs  []epoch
+	done    churnDone
+	counts  churnCounts
 }
 
 // epoch is the time of one state of the rulebook.
 type epoch struct {
 	written, held  int64 // just before it was written, and just after every node had it
 	leaves, enters map[flow]bool
-	what           string // how it began
-	rules          bool   // by a change of rules, and not of the backend
+	shuts          map[flow]bool // who is denied while it begins, see [rulebook.opens]
+	what           string        // how it began
 }
 
 type churnDone struct{ policies, switches, kills int }
@@ -82,17 +87,17 @@ func (d churnDone) String() string {
 	return fmt.Sprintf("%d policy changes, %d switches of the backend, %d agents killed", d.policies, d.switches, d.kills)
 }
 
-type churnCounts struct{ denied, allowed, either, caught int }
+type churnCounts struct{ denied, allowed, either, lost int }
 
 func (c churnCounts) String() string {
-	return fmt.Sprintf("%d probes had to be denied, %d allowed, %d were sent while both was right; %d allowed ones were denied by a change under way",
-		c.denied, c.allowed, c.either, c.caught)
+	return fmt.Sprintf("%d probes had to be denied, %d allowed, %d were sent while both was right; %d allowed ones were lost",
+		c.denied, c.allowed, c.either, c.lost)
 }
 
 func newChurn(t *testing.T, seed uint64) *churn {
-	c := &churn{Lab: labtest.New(t), random: rand.New(rand.NewPCG(seed, 4)), node: map[string]string{}}
+	c := &churn{Lab: labtest.New(t), backend: policyBackends[0], random: rand.New(rand.NewPCG(seed, 4)), node: map[string]string{}}
 	c.book = rulebook{pods: []string{"a", "b", "c", "d"}, addrs: map[string][2]string{}, policies: map[string]bookPolicy{}, sets: map[string][]string{}}
-	c.Must(t, "up", "--nodes", "2", "--pool6", "fd00:10:10::/48")
+	c.Must(t, "up", "--nodes", "2", "--pool6", "fd00:10:10::/48", "--backend", c.backend)
 	for i, pod := range c.book.pods {
 		c.node[pod] = fmt.Sprintf("node%d", 1+i/2)
 		said := c.Must(t, "run", pod, "--node", c.node[pod], "-l", "name="+pod)
@@ -164,12 +169,15 @@ func (c *churn) change(t *testing.T, i int) {
 	if len(policyBackends) > 1 && c.random.IntN(12) == 0 {
 		backend := policyBackends[c.random.IntN(len(policyBackends))]
 		c.done.switches++
-		c.run(t, fmt.Sprintf("change %d: backend %s, killed %v", i, backend, kill), "", kill, append([]string{"configure"}, backendFlags[backend]...)...)
+		c.book.were = c.book.sets
+		what := fmt.Sprintf("change %d: from %s to %s, killed %v", i, c.backend, backend, kill)
+		c.backend = backend
+		c.run(t, what, "", kill, append([]string{"configure"}, backendFlags[backend]...)...)
 		return
 	}
 	c.done.policies++
 	verb, objects := c.book.change(c.random)
-	c.write(t, verb, objects, fmt.Sprintf("change %d, killed %v: %s\n%s", i, kill, verb, objects), kill...)
+	c.write(t, verb, objects, fmt.Sprintf("change %d, %s, killed %v: %s\n%s", i, c.backend, kill, verb, objects), kill...)
 }
 
 // backendFlags are arguments of configure.
@@ -187,9 +195,11 @@ func (c *churn) write(t *testing.T, verb, objects, what string, kill ...string) 
 // run runs a command that changes the state to that of the book, and kills agents meanwhile.
 func (c *churn) run(t *testing.T, what, stdin string, kill []string, args ...string) {
 	t.Helper()
-	e := epoch{leaves: map[flow]bool{}, enters: map[flow]bool{}, what: what, rules: stdin != ""}
+	e := epoch{leaves: map[flow]bool{}, enters: map[flow]bool{}, shuts: map[flow]bool{}, what: what}
 	for _, f := range c.flows {
 		e.leaves[f], e.enters[f] = c.book.leaves(f), c.book.enters(f)
+		leaves, enters := c.book.opens(f)
+		e.shuts[f] = !leaves || !enters
 	}
 	cmd := c.Command(t.Context(), args...)
 	var said bytes.Buffer
@@ -237,11 +247,11 @@ func (c *churn) judge(t *testing.T, protocol string, results []lab.ProbeResult) 
 			}
 			epochs := c.between(p.Sent, seen)
 			must := c.must(f, epochs)
-			bad := must == "Deny" && (p.Arrived || p.Answered) || must == "Allow" && p.Lost && c.must(f, c.between(p.Sent, p.Sent+flight)) == "Allow"
 			c.counts.add(must)
-			if bad && must == "Allow" && caught(epochs) {
-				c.counts.caught++
-				bad = false
+			bad := must == "Deny" && (p.Arrived || p.Answered)
+			if must == "Allow" && p.Lost && c.must(f, c.between(p.Sent, p.Sent+flight)) == "Allow" {
+				bad = !shut(f, epochs)
+				c.counts.lost++
 			}
 			if bad {
 				wrong++
@@ -289,15 +299,10 @@ func (c *churn) must(f flow, epochs []epoch) string {
 	return ""
 }
 
-// caught tells whether rules changed in the time of these epochs. What old and new rules both
-// allow, but by different sets, may be denied for the time of the change (docs/status.md).
-func caught(epochs []epoch) bool {
-	for i, e := range epochs {
-		if i > 0 && e.rules {
-			return true
-		}
-	}
-	return false
+// shut tells whether one of the epochs may have begun meanwhile in which f is denied as it
+// begins.
+func shut(f flow, epochs []epoch) bool {
+	return slices.ContainsFunc(epochs[1:], func(e epoch) bool { return e.shuts[f] })
 }
 
 func (c *churn) blame(t *testing.T, f flow, p lab.Probe, epochs []epoch, must string, whole bool) {

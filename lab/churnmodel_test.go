@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ type rulebook struct {
 	addrs    map[string][2]string // of each pod, IPv4 and IPv6
 	policies map[string]bookPolicy
 	sets     map[string][]string // network sets: the pods whose addresses they hold
+	were     map[string][]string // what sets was before the last change
 	endsPass bool                // the tier `first` ends by passing
 }
 
@@ -43,16 +45,25 @@ type flow struct {
 }
 
 // leaves tells whether the egress policies of the sender let a flow out.
-func (b *rulebook) leaves(f flow) bool { return b.judge(f.from, f.to, false, f) }
+func (b *rulebook) leaves(f flow) bool { return b.judge(f.from, f.to, false, f, b.sets) }
 
 // enters tells whether the ingress policies of the target let it in.
-func (b *rulebook) enters(f flow) bool { return b.judge(f.to, f.from, true, f) }
+func (b *rulebook) enters(f flow) bool { return b.judge(f.to, f.from, true, f, b.sets) }
+
+// opens tells whether a flow may be opened all the time that the last change takes. Rules change
+// at one moment. Of the sets that change, what takes away comes before what gives
+// ([filter.Changes.Steps]): meanwhile a rule that lets pass fits only what it fits both before
+// and after, one that denies whatever it fits before or after, and one that passes on denies
+// what it fits at one time only.
+func (b *rulebook) opens(f flow) (leaves, enters bool) {
+	return b.judge(f.from, f.to, false, f, b.were), b.judge(f.to, f.from, true, f, b.were)
+}
 
 // judge goes through the tiers of one pod in one direction, and then to the profile, which
-// allows.
-func (b *rulebook) judge(pod, peer string, ingress bool, f flow) bool {
+// allows. The network sets are changing from those to what they are.
+func (b *rulebook) judge(pod, peer string, ingress bool, f flow, were map[string][]string) bool {
 	for _, first := range []bool{true, false} {
-		switch b.tier(first, pod, peer, ingress, f) {
+		switch b.tier(first, pod, peer, ingress, f, were) {
 		case "Allow":
 			return true
 		case "Deny":
@@ -63,7 +74,7 @@ func (b *rulebook) judge(pod, peer string, ingress bool, f flow) bool {
 }
 
 // tier is what the policies of one tier that govern the pod say.
-func (b *rulebook) tier(first bool, pod, peer string, ingress bool, f flow) string {
+func (b *rulebook) tier(first bool, pod, peer string, ingress bool, f flow, were map[string][]string) string {
 	var governing []bookPolicy
 	for _, p := range b.policies {
 		if p.first == first && slices.Contains(p.pods, pod) && (ingress && p.ingress || !ingress && p.egress) {
@@ -80,8 +91,12 @@ func (b *rulebook) tier(first bool, pod, peer string, ingress bool, f flow) stri
 			rules = p.inRules
 		}
 		for _, r := range rules {
-			if r.matches(b.sets, p.global, peer, f) {
+			before, after := r.matches(were, p.global, peer, f), r.matches(b.sets, p.global, peer, f)
+			switch {
+			case before && after, r.action == "Deny" && (before || after):
 				return r.action
+			case r.action == "Pass" && (before || after):
+				return "Deny"
 			}
 		}
 	}
@@ -110,12 +125,14 @@ func (r bookRule) matches(sets map[string][]string, global bool, peer string, f 
 
 // change makes a random change and returns the objects to apply or to delete.
 func (b *rulebook) change(r *rand.Rand) (verb, objects string) {
+	b.were = b.sets
 	slot := r.IntN(8)
 	name := fmt.Sprintf("p%d", slot)
 	old, there := b.policies[name]
 	switch {
 	case r.IntN(4) == 0:
 		set := fmt.Sprintf("s%d", r.IntN(2))
+		b.sets = maps.Clone(b.sets)
 		b.sets[set] = b.some(r)
 		return "apply", b.setText(set)
 	case r.IntN(12) == 0:

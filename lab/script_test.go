@@ -21,6 +21,7 @@ import (
 	"rsc.io/script"
 	"rsc.io/script/scripttest"
 
+	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/lab"
 	"github.com/calicogo/calico/lab/labtest"
 )
@@ -37,6 +38,7 @@ import (
 //	forge FROM ...          sends a packet in a packet, see forge
 //	repeat N COMMAND ...    runs a command N times, one of `calico lab` or calicoctl
 //	until PATTERN COMMAND ...  runs a command until it prints what matches
+//	needs PROGRAM...        the test is skipped if one is absent; where CI=true it fails
 //	addr VAR [NAMESPACE/]POD  VAR becomes the pod's IPv4 address, VAR6 its IPv6 address
 func TestScripts(t *testing.T) {
 	for _, file := range scripts(t, "testdata/*.txtar") {
@@ -48,12 +50,12 @@ func TestScripts(t *testing.T) {
 }
 
 // policyBackends are those that the scripts of testdata/policy run on, and between which
-// TestPolicyChurn switches: LAB_BACKENDS, with commas, or those that the agent has.
+// TestPolicyChurn switches: LAB_BACKENDS, with commas, or the two that differ in the kernel.
 var policyBackends = backends(os.Getenv("LAB_BACKENDS"))
 
 func backends(text string) []string {
 	if text == "" {
-		return []string{lab.BackendNFT} // the agent does not switch yet
+		return []string{lab.BackendNFT, lab.BackendIptables}
 	}
 	return strings.Split(text, ",")
 }
@@ -65,9 +67,22 @@ func TestPolicyScripts(t *testing.T) {
 		for _, file := range scripts(t, "testdata/policy/*.txtar") {
 			t.Run(backend+"/"+scriptName(file), func(t *testing.T) {
 				t.Parallel()
+				requireBackend(t, backend)
 				runScript(t, file, "--backend", backend)
 			})
 		}
+	}
+}
+
+// backendTools are the programs without which there is no backend.
+var backendTools = map[string][]string{
+	lab.BackendIptables:       {"iptables-nft-restore", "ipset"},
+	lab.BackendIptablesLegacy: {"iptables-legacy-restore", "ipset"},
+}
+
+func requireBackend(t *testing.T, backend string) {
+	for _, tool := range backendTools[backend] {
+		nstest.RequireTool(t, tool)
 	}
 }
 
@@ -97,7 +112,7 @@ func runScript(t *testing.T, file string, up ...string) {
 	if err := state.ExtractFiles(archive); err != nil {
 		t.Fatal(err)
 	}
-	engine := &script.Engine{Cmds: commands(l), Conds: conditions(), Quiet: !testing.Verbose()}
+	engine := &script.Engine{Cmds: commands(t, l), Conds: scripttest.DefaultConds(), Quiet: !testing.Verbose()}
 	engine.Cmds["up"] = labCommand("up", func(s *script.State, args []string) *exec.Cmd {
 		return l.Command(s.Context(), slices.Concat([]string{"up"}, up, args)...)
 	})
@@ -112,14 +127,7 @@ func runScript(t *testing.T, file string, up ...string) {
 	}
 }
 
-// conditions are the usual ones, and whether agents have several backends.
-func conditions() map[string]script.Cond {
-	conds := scripttest.DefaultConds()
-	conds["backends"] = script.BoolCondition("several backends are tested", len(policyBackends) > 1)
-	return conds
-}
-
-func commands(l *labtest.Lab) map[string]script.Cmd {
+func commands(t *testing.T, l *labtest.Lab) map[string]script.Cmd {
 	cmds := scripttest.DefaultCmds()
 	for _, verb := range []string{
 		"down", "run", "rm", "exec", "ping", "connect", "send", "apply", "delete", "configure", "routes", "status", "env",
@@ -142,6 +150,12 @@ func commands(l *labtest.Lab) map[string]script.Cmd {
 	})
 	cmds["code"] = simple("code", "N COMMAND ARGS...", func(s *script.State, args []string) (string, error) { return code(l, s, args) })
 	cmds["pods"] = simple("pods", "run|rm N", func(s *script.State, args []string) (string, error) { return pods(l, s, args) })
+	cmds["needs"] = simple("needs", "PROGRAM...", func(_ *script.State, args []string) (string, error) {
+		for _, tool := range args {
+			nstest.RequireTool(t, tool)
+		}
+		return "", nil
+	})
 	cmds["addr"] = simple("addr", "VAR POD", func(s *script.State, args []string) (string, error) { return "", addr(l, s, args) })
 	cmds["clean"] = simple("clean", "NODE...", func(s *script.State, args []string) (string, error) { return "", clean(l, s, args) })
 	cmds["forge"] = simple("forge", "FROM OUTER-SOURCE OUTER-DESTINATION INNER-SOURCE INNER-DESTINATION", func(s *script.State, args []string) (string, error) { return "", forge(l, s, args) })
