@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/calicogo/calico/api"
@@ -28,19 +29,20 @@ type agent struct {
 	*machine
 	server *server
 	cmd    *exec.Cmd
+	env    []string
 	http   *http.Client
 }
 
 // newAgent makes the machine, an etcd with the namespace that pods will be in, and starts
-// the agent. All ends with the row.
-func (b *bench) newAgent(ctx context.Context) *agent {
+// the agent, with some more in its environment. All ends with the row.
+func (b *bench) newAgent(ctx context.Context, env ...string) *agent {
 	s := got(startServer(ctx, "etcd"))
 	b.cleanup(s.stop)
 	p := &api.Profile{Meta: api.Named(api.KindProfile, "", api.NamespaceProfile+"default")}
 	p.Spec.Ingress, p.Spec.Egress = []api.Rule{{Action: api.Allow}}, []api.Rule{{Action: api.Allow}}
 	p.Spec.LabelsToApply = map[string]string{api.NamespaceLabelPrefix + "projectcalico.org/name": "default"}
 	got(s.store.Commit(ctx, []store.Op{store.Put(p)}))
-	a := &agent{machine: got(newMachine(0)), server: s}
+	a := &agent{machine: got(newMachine(0)), server: s, env: env}
 	b.cleanup(a.close)
 	a.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", "/run/calico/node.sock")
@@ -72,7 +74,7 @@ func (a *agent) start() error {
 		"CALICO_IPV4POOL_CIDR=10.65.0.0/16", "CALICO_IPV4POOL_IPIP=Never", "CALICO_IPV4POOL_VXLAN=Never", "CALICO_IPV4POOL_NAT_OUTGOING=false",
 		"PATH=/bin",
 	}
-	cmd.Env = append(cmd.Env, agentEnv()...)
+	cmd.Env = slices.Concat(cmd.Env, a.env, agentEnv())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	a.cmd = cmd
 	return netlink.Do(int(a.Fd()), cmd.Start)

@@ -148,6 +148,9 @@ func build(o options) error {
 			return err
 		}
 	}
+	if err := bindSystem(root); err != nil {
+		return err
+	}
 	if err := mount("proc", root+"/proc", "proc", 0, ""); err != nil {
 		return err
 	}
@@ -179,6 +182,27 @@ func furnish(root string, files map[string]*os.File) error {
 			return err
 		}
 		if err := to.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bindSystem puts where the commands of the system are at their places, for the agent to run iptables and
+// ipset.
+func bindSystem(root string) error {
+	for _, dir := range []string{"/usr", "/lib", "/lib64", "/sbin", "/etc/alternatives"} {
+		to, err := os.Readlink(dir)
+		st, statErr := os.Stat(dir)
+		switch {
+		case statErr != nil || !st.IsDir():
+			continue
+		case err == nil:
+			err = os.Symlink(to, root+dir)
+		default:
+			err = errors.Join(os.MkdirAll(root+dir, 0o755), mount(dir, root+dir, "", unix.MS_BIND|unix.MS_REC, ""))
+		}
+		if err != nil {
 			return err
 		}
 	}

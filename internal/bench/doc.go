@@ -41,5 +41,13 @@
 // ctl: start of an empty Go program, then the same objects in puts of 128 a transaction (for
 // get: a read of them), by a client that is connected already.
 //
+// rules: the table that the driver has made, or the messages that lead from one to the other, in the
+// kernel's own bytes, as one batch in another namespace.
+//
+// path: the same round trip through a machine that tracks connections and has no rules.
+//
+// iptables: one run of ipset restore, and one of iptables-restore a family, with the same objects, or
+// the chains and members that differ, in another namespace. For packets that of policy.
+//
 // memory: an empty Go program.
 package main

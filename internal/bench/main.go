@@ -41,6 +41,7 @@ var rows = []row{
 	{"nft", runReadback},
 	{"rules", runRules},
 	{"path", runPath},
+	{"iptables", runIptables},
 	{"micro", runMicro},
 }
 

@@ -25,11 +25,16 @@ type flips struct {
 	object      api.Object                    // what is changed, as stored
 	change      func(o api.Object, pass bool) // makes it say pass or not
 	key         string                        // the floor's
+	prefix      string                        // of what is reported
 }
 
 // runPolicy measures the change of a policy's rule.
 func runPolicy(ctx context.Context, b *bench) error {
-	f := b.newFlips(ctx)
+	return b.policyFlips(ctx, "", []int{1000, mostPolices})
+}
+
+func (b *bench) policyFlips(ctx context.Context, what string, sizes []int, env ...string) error {
+	f := b.newFlips(ctx, env...)
 	client, served := got(newPod("client", nil)), got(newPod("flip", map[string]string{"pod": "flip"}))
 	b.cleanup(client.close)
 	b.cleanup(served.close)
@@ -48,7 +53,8 @@ func runPolicy(ctx context.Context, b *bench) error {
 	a, c := f.floorPod(floorClient, "client"), f.floorPod(floorPod, "pod")
 	f.floor = got(newStream(int(a.Fd()), floorClient, c, floorPod))
 	b.cleanup(f.floor.close)
-	f.sizes("policy changed to first packet")
+	f.prefix = what
+	f.sizes("policy changed to first packet", sizes)
 	return nil
 }
 
@@ -73,13 +79,13 @@ func runSet(ctx context.Context, b *bench) error {
 	c := f.floorPod(floorSetPod, "pod")
 	f.floor = got(newStream(netlink.Current, member, c, floorSetPod))
 	b.cleanup(f.floor.close)
-	f.sizes("member of a set changed to first packet")
+	f.sizes("member of a set changed to first packet", []int{1000, mostPolices})
 	return nil
 }
 
 // newFlips makes an agent, and the machine and process beside it.
-func (b *bench) newFlips(ctx context.Context) *flips {
-	f := &flips{ctx: ctx, bench: b, agent: b.newAgent(ctx)}
+func (b *bench) newFlips(ctx context.Context, env ...string) *flips {
+	f := &flips{ctx: ctx, bench: b, agent: b.newAgent(ctx, env...)}
 	m := got(newMachine(1))
 	b.cleanup(m.close)
 	b.floorProcess(f.agent.server, m)
@@ -103,18 +109,18 @@ func (f *flips) floorPod(a netip.Addr, name string) *netns {
 	return n
 }
 
-// sizes measures with none, some and many other policies.
-func (f *flips) sizes(what string) {
+// sizes measures with no other policies, and with as many as sizes has.
+func (f *flips) sizes(what string, sizes []int) {
 	store, n := f.agent.server.store, f.bench.n(60, 400)
 	must(f.agent.holds(f.ctx, create(f.ctx, store, []api.Object{f.object})))
 	must(f.writeFloor(true))
 	f.measure(what+", 0 policies active", n)
 	f.agent.populate(f.ctx, f.bench)
 	have := 0
-	for _, want := range []int{1000, mostPolices} {
+	for _, want := range sizes {
 		start := time.Now()
 		must(f.agent.holds(f.ctx, create(f.ctx, store, policies(have, want))))
-		f.bench.report(result{What: fmt.Sprintf("%d policies created, first write to all enforced", want-have), Unit: "ms", Ours: one(ms(time.Since(start)))})
+		f.bench.report(result{What: fmt.Sprintf("%s%d policies created, first write to all enforced", f.prefix, want-have), Unit: "ms", Ours: one(ms(time.Since(start)))})
 		have = want
 		f.measure(fmt.Sprintf("%s, %d policies active", what, want), n)
 	}
@@ -130,7 +136,7 @@ func (f *flips) measure(what string, n int) {
 		floor.took(got(f.floor.flip(pass, func() error { return f.writeFloor(pass) })))
 		time.Sleep(2 * time.Millisecond) // the next write is no part of this one
 	}
-	f.bench.report(result{What: what, Unit: "ms", Ours: ours, Floor: floor, Aim: "2x, 1.5 ms"})
+	f.bench.report(result{What: f.prefix + what, Unit: "ms", Ours: ours, Floor: floor, Aim: "2x, 1.5 ms"})
 }
 
 // write changes the object in etcd, with one request.

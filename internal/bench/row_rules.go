@@ -37,24 +37,39 @@ func (b *bench) rules(ctx context.Context, endpoints, ways int) {
 	state := rulesState(endpoints, ways)
 	w := b.newRulesWorld(ctx, state)
 	b.startOf(ctx, what, state, w)
+	for _, c := range b.rulesChanges(state, endpoints) {
+		w.measure(c, what)
+	}
+}
+
+// rulesChange is a change that is made and taken back, n times.
+type rulesChange struct {
+	what   string
+	n      int
+	change func(d *dataplane.Delta, on bool)
+}
+
+func (b *bench) rulesChanges(state *dataplane.State, endpoints int) []rulesChange {
 	p := state.Policies[rulesPolicy(7)]
-	w.measure("one policy's rule changed, ", what, b.n(40, 200), func(d *dataplane.Delta, on bool) {
-		q := *p
-		q.Ingress = append([]dataplane.Rule(nil), p.Ingress...)
-		if on {
-			q.Ingress[0].Protocol = dataplane.UDP
-		}
-		d.Policies[p.ID] = &q
-	})
-	w.measure("one endpoint more, governed like another, ", what, b.n(40, 200), func(d *dataplane.Delta, on bool) {
-		ep := rulesEndpoint(endpoints)
-		ep.Ingress = state.Endpoints[rulesEndpoint(0).Interface].Ingress
-		if d.Endpoints[ep.Interface] = nil; on {
-			d.Endpoints[ep.Interface] = ep
-		}
-	})
-	w.measure("a label that moves 1 member, ", what, b.n(40, 200), moves(1))
-	w.measure(fmt.Sprintf("a label that moves %d members, ", bigSet), what, b.n(10, 40), moves(bigSet))
+	return []rulesChange{
+		{"one policy's rule changed", b.n(40, 200), func(d *dataplane.Delta, on bool) {
+			q := *p
+			q.Ingress = append([]dataplane.Rule(nil), p.Ingress...)
+			if on {
+				q.Ingress[0].Protocol = dataplane.UDP
+			}
+			d.Policies[p.ID] = &q
+		}},
+		{"one endpoint more, governed like another", b.n(40, 200), func(d *dataplane.Delta, on bool) {
+			ep := rulesEndpoint(endpoints)
+			ep.Ingress = state.Endpoints[rulesEndpoint(0).Interface].Ingress
+			if d.Endpoints[ep.Interface] = nil; on {
+				d.Endpoints[ep.Interface] = ep
+			}
+		}},
+		{"a label that moves 1 member", b.n(40, 200), moves(1)},
+		{fmt.Sprintf("a label that moves %d members", bigSet), b.n(10, 40), moves(bigSet)},
+	}
 }
 
 // moves puts so many members into a set, or takes them out.
@@ -168,10 +183,10 @@ func (b *bench) startOf(ctx context.Context, what string, state *dataplane.State
 }
 
 // measure has something change and change back.
-func (w *rulesWorld) measure(change, what string, n int, f func(d *dataplane.Delta, on bool)) {
+func (w *rulesWorld) measure(c rulesChange, what string) {
 	flip := func(on bool) {
 		d := dataplane.NewDelta()
-		f(d, on)
+		c.change(d, on)
 		w.driver.Update(d)
 		must(w.driver.Sync(w.ctx))
 	}
@@ -183,7 +198,7 @@ func (w *rulesWorld) measure(change, what string, n int, f func(d *dataplane.Del
 	must(w.floor.commit(append(between(w.base, off), w.marker())...))
 	flip(false)
 	var ours, floor samples
-	w.bench.turns(n, func(i int) {
+	w.bench.turns(c.n, func(i int) {
 		batch := back
 		if i%2 == 0 {
 			batch = there
@@ -200,7 +215,7 @@ func (w *rulesWorld) measure(change, what string, n int, f func(d *dataplane.Del
 		must(w.floor.commit(back...))
 	}
 	w.base = off
-	w.bench.report(result{What: "nft: " + change + what, Unit: "ms", Ours: ours, Floor: floor, Aim: "3x"})
+	w.bench.report(result{What: "nft: " + c.what + ", " + what, Unit: "ms", Ours: ours, Floor: floor, Aim: "3x"})
 }
 
 // marker is a message that changes nothing, for a batch that may be empty.
