@@ -66,7 +66,7 @@ var testOnly = map[string][]string{
 	"store/etcd/etcdtest":      {"store/etcd", "store", "api", "internal/nstest"},
 	"netlink/netlinktest":      {"netlink", "internal/nstest"},
 	"lab/labtest":              {"lab", "internal/nstest"},
-	"internal/bench":           {"netlink", "api", "store", "store/etcd", "dataplane", "calc", "ipam", "labelindex", "selector", "nft"},
+	"internal/bench":           {"netlink", "api", "store", "store/etcd", "dataplane", "calc", "ipam", "labelindex", "selector", "nft", "iptables"},
 	"internal/bench/empty":     {},
 }
 
