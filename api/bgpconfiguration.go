@@ -142,9 +142,7 @@ func (o *BGPConfiguration) checkMesh(p *problems) {
 	if off && s.NodeMeshMaxRestartTime != nil {
 		p.forbidden(specPath.Child("nodeMeshMaxRestartTime"), "cannot be set when nodeToNodeMeshEnabled is false")
 	}
-	if pw := s.NodeMeshPassword; pw != nil && pw.SecretKeyRef != nil && pw.SecretKeyRef.Key == "" {
-		p.required(specPath.Child("nodeMeshPassword", "secretKeyRef", "key"), "the key within the Secret")
-	}
+	p.password(specPath.Child("nodeMeshPassword"), s.NodeMeshPassword)
 }
 
 const (
@@ -161,9 +159,7 @@ func (s *BGPConfigurationSpec) checkCommunities(p *problems) {
 		if c.Name == "" {
 			p.required(at.Index(i).Child("name"), "prefixAdvertisements refer to it")
 		}
-		if !isCommunity(c.Value) {
-			p.invalid(at.Index(i).Child("value"), c.Value, "must be aa:nn, or aa:nn:mm for a large community")
-		}
+		p.community(at.Index(i).Child("value"), c.Value)
 	}
 	ads := specPath.Child("prefixAdvertisements")
 	if len(s.Communities) > 0 && len(s.PrefixAdvertisements) == 0 {

@@ -89,6 +89,16 @@ metadata: {name: default}
 spec: {asNumber: 4294967295, nodeMeshMaxRestartTime: 90s}
 ---
 apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: tor}
+spec: {nodeSelector: rack == 'a', peerIP: "[fd00::1]:1179", asNumber: 4200000000, filters: [f], keepaliveTime: 30s, ttlSecurity: 0}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPFilter
+metadata: {name: f}
+spec: {exportV4: [{action: Accept, cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 0}, asPathPrefix: [64512], operations: [{addCommunity: {value: "1:2"}}]}]}
+---
+apiVersion: projectcalico.org/v3
 kind: FelixConfiguration
 metadata: {name: default}
 spec: {failsafeInboundHostPorts: [{protocol: tcp, port: 22}], vxlanVNI: 4096, ipv6Support: true}
