@@ -304,3 +304,52 @@ func flush(t *testing.T, c *nftables.Conn) {
 		t.Fatal(err)
 	}
 }
+
+// A process that ends between a change and its transaction, or while there is none, leaves a new set to the next
+// one: it must be full before there are rules that ask it, or they deny whom old and new rules allow. One
+// that the kernel's rules ask is filled after the new ones are in force: the old ones let pass by it
+// who may be denied now.
+func TestSetsOfNewRulesComeBeforeThem(t *testing.T) {
+	ns := nstest.New(t)
+	before := newDriver(t, ns)
+	state := sample()
+	state.Sets["s:asked"] = dataplane.Members{}
+	web := dataplane.PolicyID{Kind: "NetworkPolicy", Namespace: "default", Name: "web"}
+	allow := func(set dataplane.SetID) dataplane.Rule {
+		return dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{set}}}
+	}
+	rules := state.Policies[web].Ingress
+	state.Policies[web] = &dataplane.Policy{ID: web, Ingress: append(rules[:len(rules):len(rules)], allow("s:asked"))}
+	before.Update(state.Delta())
+	mustSync(t, before)
+
+	state.Sets["s:asked"], state.Sets["s:new"] = members("10.1.0.2/32"), members("10.1.0.3/32")
+	state.Policies[web] = &dataplane.Policy{ID: web, Ingress: append(rules[:len(rules):len(rules)], allow("s:asked"), allow("s:new"))}
+	after := newDriver(t, ns)
+	after.Update(state.Delta())
+	ipv4 := after.tables[0]
+	if err := ipv4.compiler.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	drift, err := after.sock.drift(ipv4.enc, ipv4.compiler.Program())
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := drift.changes.Steps()
+	where := map[string]int{}
+	for i, step := range steps {
+		for name, sc := range step.Sets {
+			if len(sc.Add) > 0 {
+				where[name] = i
+			}
+		}
+	}
+	if at, ok := where["cali4as.new"]; !ok || at != 0 {
+		t.Errorf("the new set is filled in step %d of %d, want the first: %v", at, len(steps), where)
+	}
+	if at, ok := where["cali4as.asked"]; !ok || at != len(steps)-1 || at == 0 {
+		t.Errorf("the set that rules ask is filled in step %d of %d, want the last: %v", at, len(steps), where)
+	}
+	mustSync(t, after)
+	quiet(t, after)
+}

@@ -16,6 +16,7 @@ type image struct {
 	chains map[string]*chainImage
 	sets   map[string]*setImage // and maps
 	others []other
+	looked map[setNumber]bool // the shared sets that rules ask; nil: not known
 }
 
 type chainImage struct {
@@ -49,7 +50,7 @@ const (
 )
 
 func newImage() *image {
-	return &image{chains: map[string]*chainImage{}, sets: map[string]*setImage{}}
+	return &image{chains: map[string]*chainImage{}, sets: map[string]*setImage{}, looked: map[setNumber]bool{}}
 }
 
 // ruleImage is what is compared of a rule: its hash, and the chains that it jumps to, for
@@ -87,6 +88,7 @@ func (s *socket) readTable(family byte) (*image, error) {
 		}
 	}
 	if interrupted {
+		im.looked = nil // of rules some may be missing
 		return im, errInterrupted
 	}
 	return im, nil
@@ -133,7 +135,7 @@ func (im *image) rule(b []byte) {
 		case unix.NFTA_RULE_CHAIN:
 			c = im.chains[text(v)]
 		case unix.NFTA_RULE_EXPRESSIONS:
-			target = targets(v)
+			target = im.immediates(v)
 		case unix.NFTA_RULE_USERDATA:
 			hash, _ = strings.CutPrefix(commentOf(v), hashPrefix)
 		}
@@ -143,17 +145,24 @@ func (im *image) rule(b []byte) {
 	}
 }
 
-// targets names the chains that a rule's expressions lead to.
-func targets(exprs []byte) (out string) {
+// immediates names the chains that a rule's expressions lead to, and notes the shared sets that they ask.
+func (im *image) immediates(exprs []byte) (targets string) {
 	for _, x := range attributes(exprs) {
 		if text(attribute(x, unix.NFTA_EXPR_NAME)) != "immediate" {
 			continue
 		}
 		data := attribute(attribute(x, unix.NFTA_EXPR_DATA), unix.NFTA_IMMEDIATE_DATA)
-		out += text(attribute(attribute(data, unix.NFTA_DATA_VERDICT), unix.NFTA_VERDICT_CHAIN))
+		targets += text(attribute(attribute(data, unix.NFTA_DATA_VERDICT), unix.NFTA_VERDICT_CHAIN))
+		if n := attribute(data, unix.NFTA_DATA_VALUE); len(n) == len(setNumber{}) {
+			im.looked[setNumber(n)] = true
+		}
 	}
-	return out
+	return targets
 }
+
+// unasked tells whether no rule is known to ask a shared set: it can be filled before the rules come that do,
+// and opens nothing.
+func (im *image) unasked(n setNumber) bool { return im.looked != nil && !im.looked[n] }
 
 // commentOf returns the comment in a rule's user data: type, length, value.
 func commentOf(b []byte) string {

@@ -191,7 +191,7 @@ func (c *comparison) shared(p *filter.Program, im *image) error {
 		}
 	}
 	for s, parts := range all {
-		if err := c.share(s, parts, im.sets[s.name()]); err != nil {
+		if err := c.share(s, parts, im); err != nil {
 			return err
 		}
 	}
@@ -199,7 +199,8 @@ func (c *comparison) shared(p *filter.Program, im *image) error {
 }
 
 // share compares one of the kernel's sets.
-func (c *comparison) share(s share, parts map[setNumber]*part, have *setImage) error {
+func (c *comparison) share(s share, parts map[setNumber]*part, im *image) error {
+	have := im.sets[s.name()]
 	if have == nil {
 		c.refill(s, parts, true)
 		return nil
@@ -237,8 +238,8 @@ func (c *comparison) share(s share, parts map[setNumber]*part, have *setImage) e
 	if err != nil {
 		return err
 	}
-	for _, at := range parts {
-		if sc := (&filter.SetChange{Kind: s.kind, Sense: at.set.Sense, Add: added[at.name], Remove: slices.Collect(maps.Keys(removed[at.name]))}); len(sc.Add)+len(sc.Remove) > 0 {
+	for n, at := range parts {
+		if sc := (&filter.SetChange{Kind: s.kind, Sense: at.set.Sense, New: im.unasked(n), Add: added[at.name], Remove: slices.Collect(maps.Keys(removed[at.name]))}); len(sc.Add)+len(sc.Remove) > 0 {
 			c.d.changes.Sets[at.name] = sc
 		}
 	}
