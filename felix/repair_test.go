@@ -2,6 +2,7 @@ package felix
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -99,7 +100,9 @@ func probe(t *testing.T, from, to int) *probes {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.(*net.UDPConn).SetReadBuffer(4 << 20)
+		if err := roomyBuffer(c.(*net.UDPConn)); err != nil {
+			t.Fatal(err)
+		}
 		all.Go(func() { p.receive(c, port) })
 		t.Cleanup(func() { c.Close() })
 	}
@@ -110,6 +113,32 @@ func probe(t *testing.T, from, to int) *probes {
 	})
 	t.Cleanup(func() { close(stop) })
 	return p
+}
+
+// roomyBuffer has a socket hold what comes while the test is kept from reading, for seconds.
+func roomyBuffer(c *net.UDPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errSet error
+	err = raw.Control(func(fd uintptr) { errSet = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20) })
+	return errors.Join(err, errSet)
+}
+
+// pin keeps the calling thread on one of its CPUs. What it sends to a veth is queued on its own CPU up to the
+// receiving socket, so that none of it overtakes another: what has not come when a later one has is lost.
+func pin() error {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return err
+	}
+	for cpu := 0; ; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+			return unix.SchedSetaffinity(0, &one)
+		}
+	}
 }
 
 func (p *probes) receive(c net.PacketConn, port int) {
@@ -134,6 +163,9 @@ func (p *probes) receive(c net.PacketConn, port int) {
 }
 
 func (p *probes) send(stop <-chan struct{}) error {
+	if err := pin(); err != nil {
+		return err
+	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {

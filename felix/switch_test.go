@@ -81,10 +81,9 @@ func TestSwitchUnderProbes(t *testing.T) {
 			return len(s.Problems) == 0 && r.is == r.want && r.swept
 		})
 		last := p.passed(w)
-		// The sender moves between CPUs, and with it what is queued: one may overtake another.
-		w.until(fmt.Sprintf("to %v %s: each of %d allowed packets arrives", c.backend, c.variant, last-first), func() bool {
-			return p.lost(first, last-1) == 0
-		})
+		if n := p.lost(first, last-1); n > 0 {
+			t.Errorf("to %v %s: %d of %d allowed packets were lost", c.backend, c.variant, n, last-first)
+		}
 		first = last
 		if s := p.holes(); s != "" {
 			t.Errorf("to %v %s: denied packets passed: %s", c.backend, c.variant, s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/google/nftables"
 	mdl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -26,29 +27,67 @@ func (d *Driver) Adopt(compilers []*filter.Compiler) {
 	}
 }
 
-// Clean removes our tables, if there are any. The next Sync puts them back.
+// Clean removes our tables, if there are any: first what has packets come to them, and when none is under way in
+// them any more, the rest. The next Sync puts them back.
 func (d *Driver) Clean(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
-	for _, t := range d.tables {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		t.trusted = false
-		err := d.sock.get(unix.NFT_MSG_GETTABLE, t.enc.afFamily(), 0, []mdl.Attribute{tableAttr()}, func([]byte) {})
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
-			continue
-		}
-		// The kernel keeps what was before a transaction, whosoever's, until the next, for packets that met it.
-		// One that is held up for longer would find its chain empty, and be denied what all allow.
-		netlink.GracePeriod()
-		b := newBatch(t.enc)
-		b.note("delete", "table", tableName)
-		b.conn.DelTable(b.table)
-		if err := d.transact(b); err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("nftables, table %s of %v: %w", tableName, t.enc.family, err))
+	for _, remove := range []func(*batch, *image){unhook, deleteTable} {
+		for _, t := range d.tables {
+			if err := ctx.Err(); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+			t.trusted = false
+			if err := d.clean(t, remove); err != nil {
+				errs = append(errs, fmt.Errorf("nftables, table %s of %v: %w", tableName, t.enc.family, err))
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unhook has no packet come to the table any more. Those that are in it go on by rules that stay, and maps.
+// Deleted together with its maps the table drops some that it allows: a packet goes on by the rules of before, but asks
+// maps as they are now, and those that are deleted have no element. Of a flood of allowed packets 4 deletions in 10
+// did so, and of 1 packet a millisecond 1 in 100.
+func unhook(b *batch, im *image) {
+	for _, name := range sorted(im.chains) {
+		if im.chains[name].base.isBase {
+			c := &nftables.Chain{Name: name, Table: b.table}
+			b.note("empty", "chain", name)
+			b.conn.FlushChain(c)
+			b.note("delete", "chain", name)
+			b.conn.DelChain(c)
+		}
+	}
+}
+
+func deleteTable(b *batch, _ *image) {
+	b.note("delete", "table", tableName)
+	b.conn.DelTable(b.table)
+}
+
+// clean makes one step of Clean, if the kernel has the table.
+func (d *Driver) clean(t *table, remove func(*batch, *image)) error {
+	im := newImage()
+	err := d.sock.get(unix.NFT_MSG_GETTABLE, t.enc.afFamily(), 0, []mdl.Attribute{tableAttr()}, im.table)
+	if err == nil {
+		err = d.sock.get(unix.NFT_MSG_GETCHAIN, t.enc.afFamily(), mdl.Dump, []mdl.Attribute{tableAttr()}, im.chain)
+	}
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAFNOSUPPORT):
+		return nil
+	case err != nil && !errors.Is(err, errInterrupted): // which is of others' tables
+		return fmt.Errorf("read: %w", err)
+	}
+	b := newBatch(t.enc)
+	remove(b, im)
+	// The kernel keeps what was before a transaction, whosoever's, until the next, for packets that met it.
+	// One that is held up for longer would find its chain empty, and be denied what all allow.
+	netlink.GracePeriod()
+	if err := d.transact(b); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
 }
