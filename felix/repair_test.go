@@ -94,6 +94,14 @@ func probe(t *testing.T, from, to int) *probes {
 	p := &probes{t: t, got: map[uint32]bool{}, bad: map[int][]uint32{}}
 	stop := make(chan struct{})
 	var all sync.WaitGroup
+	var conns []net.PacketConn
+	t.Cleanup(func() {
+		close(stop)
+		for _, c := range conns {
+			c.Close()
+		}
+		all.Wait()
+	})
 	for port := portAllowed; port <= portDenied; port++ {
 		var c net.PacketConn
 		err := netlink.Do(to, func() (err error) { c, err = net.ListenPacket("udp4", fmt.Sprint(":", port)); return err })
@@ -103,15 +111,14 @@ func probe(t *testing.T, from, to int) *probes {
 		if err := roomyBuffer(c.(*net.UDPConn)); err != nil {
 			t.Fatal(err)
 		}
+		conns = append(conns, c)
 		all.Go(func() { p.receive(c, port) })
-		t.Cleanup(func() { c.Close() })
 	}
 	all.Go(func() {
 		if err := netlink.Do(from, func() error { return p.send(stop) }); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { close(stop) })
 	return p
 }
 

@@ -14,6 +14,28 @@ import (
 	"github.com/calicogo/calico/store"
 )
 
+func requireIptables(t *testing.T) {
+	t.Helper()
+	for _, tool := range []string{"iptables-nft-save", "iptables-legacy-save", "ipset"} {
+		nstest.RequireTool(t, tool)
+	}
+}
+
+func ofIptables(variant string) choice {
+	c := choice{dataplane.Iptables, dataplane.DefaultSettings().Iptables}
+	c.iptables.Variant = variant
+	return c
+}
+
+// syncAll syncs until nothing is left to do.
+func syncAll(t *testing.T, r *rules) error {
+	for {
+		if err := r.Sync(t.Context()); err != nil || !r.More() {
+			return err
+		}
+	}
+}
+
 // choose has the settings ask for a backend.
 func choose(r *rules, b dataplane.Backend, variant string) {
 	s := dataplane.DefaultSettings()
@@ -48,9 +70,7 @@ func traces(t *testing.T, ns int) (s string) {
 // nothing else does.
 func TestSwitchUnderProbes(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"iptables-nft-save", "iptables-legacy-save", "ipset"} {
-		nstest.RequireTool(t, tool)
-	}
+	requireIptables(t)
 	w := &world{t: t, ns: nstest.New(t), wants: wantedPolicy}
 	from, to := podOf(t, w.ns, 1), podOf(t, w.ns, 2)
 	w.assemble(t)
@@ -106,9 +126,7 @@ func TestSwitchUnderProbes(t *testing.T) {
 // An agent that dies between two backends leaves both in force; the next one cleans up after it.
 func TestSwitchThatWasInterrupted(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"iptables-nft-save", "iptables-legacy-save", "ipset"} {
-		nstest.RequireTool(t, tool)
-	}
+	requireIptables(t)
 	ns := nstest.New(t)
 	start := func(b dataplane.Backend) *rules {
 		r := kernelRules(ns)
@@ -119,10 +137,8 @@ func TestSwitchThatWasInterrupted(t *testing.T) {
 	}
 	sync := func(r *rules) {
 		t.Helper()
-		for more := true; more; more = r.More() {
-			if err := r.Sync(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+		if err := syncAll(t, r); err != nil {
+			t.Fatal(err)
 		}
 	}
 	sync(start(dataplane.NFTables))
