@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -37,12 +38,15 @@ func TestPolicyChurn(t *testing.T) {
 	}
 	udp, tcp := c.probe(t, true), c.probe(t, false)
 	began := time.Now()
-	for i := 0; i < changes || os.Getenv("LAB_LONG") != "" && time.Since(began) < longTime(t); i++ {
+	for i := 0; c.done.policies < changes || os.Getenv("LAB_LONG") != "" && time.Since(began) < longTime(t); i++ {
 		c.change(t, i)
 	}
 	c.judge(t, "UDP", udp.end(t))
 	c.judge(t, "TCP", tcp.end(t))
 	t.Logf("%v; %v", c.done, c.counts)
+	for _, kind := range slices.Sorted(maps.Keys(c.lost)) {
+		t.Logf("%d of the lost were sent at a change of %s", c.lost[kind], kind)
+	}
 	if c.counts.denied < changes || c.counts.allowed < changes {
 		t.Errorf("too few probes say anything: %v", c.counts)
 	}
@@ -71,6 +75,7 @@ type churn struct {
 	epochs  []epoch
 	done    churnDone
 	counts  churnCounts
+	lost    map[string]int // allowed probes, by what changed when they were sent
 }
 
 // epoch is the time of one state of the rulebook.
@@ -78,7 +83,7 @@ type epoch struct {
 	written, held  int64 // just before it was written, and just after every node had it
 	leaves, enters map[flow]bool
 	shuts          map[flow]bool // who is denied while it begins, see [rulebook.opens]
-	what           string        // how it began
+	kind, what     string        // of the change by which it began, in short and in full
 }
 
 type churnDone struct{ policies, switches, kills int }
@@ -95,7 +100,7 @@ func (c churnCounts) String() string {
 }
 
 func newChurn(t *testing.T, seed uint64) *churn {
-	c := &churn{Lab: labtest.New(t), backend: policyBackends[0], random: rand.New(rand.NewPCG(seed, 4)), node: map[string]string{}}
+	c := &churn{Lab: labtest.New(t), backend: policyBackends[0], random: rand.New(rand.NewPCG(seed, 4)), node: map[string]string{}, lost: map[string]int{}}
 	c.book = rulebook{pods: []string{"a", "b", "c", "d"}, addrs: map[string][2]string{}, policies: map[string]bookPolicy{}, sets: map[string][]string{}}
 	c.Must(t, "up", "--nodes", "2", "--pool6", "fd00:10:10::/48", "--backend", c.backend)
 	for i, pod := range c.book.pods {
@@ -172,7 +177,7 @@ func (c *churn) change(t *testing.T, i int) {
 		c.book.were = c.book.sets
 		what := fmt.Sprintf("change %d: from %s to %s, killed %v", i, c.backend, backend, kill)
 		c.backend = backend
-		c.run(t, what, "", kill, append([]string{"configure"}, backendFlags[backend]...)...)
+		c.run(t, "the backend to "+backend, what, "", kill, append([]string{"configure"}, backendFlags[backend]...)...)
 		return
 	}
 	c.done.policies++
@@ -189,13 +194,22 @@ var backendFlags = map[string][]string{
 
 func (c *churn) write(t *testing.T, verb, objects, what string, kill ...string) {
 	t.Helper()
-	c.run(t, what, objects, kill, verb, "-f", "-")
+	kind := "a policy"
+	for of, name := range map[string]string{"kind: NetworkSet": "a set", "kind: Tier": "the tier"} {
+		if strings.Contains(objects, of) {
+			kind = name
+		}
+	}
+	c.run(t, kind+" on "+c.backend, what, objects, kill, verb, "-f", "-")
 }
 
 // run runs a command that changes the state to that of the book, and kills agents meanwhile.
-func (c *churn) run(t *testing.T, what, stdin string, kill []string, args ...string) {
+func (c *churn) run(t *testing.T, kind, what, stdin string, kill []string, args ...string) {
 	t.Helper()
-	e := epoch{leaves: map[flow]bool{}, enters: map[flow]bool{}, shuts: map[flow]bool{}, what: what}
+	if len(kill) > 0 {
+		kind += " with an agent killed"
+	}
+	e := epoch{kind: kind, leaves: map[flow]bool{}, enters: map[flow]bool{}, shuts: map[flow]bool{}, what: what}
 	for _, f := range c.flows {
 		e.leaves[f], e.enters[f] = c.book.leaves(f), c.book.enters(f)
 		leaves, enters := c.book.opens(f)
@@ -252,6 +266,7 @@ func (c *churn) judge(t *testing.T, protocol string, results []lab.ProbeResult) 
 			if must == "Allow" && p.Lost && c.must(f, c.between(p.Sent, p.Sent+flight)) == "Allow" {
 				bad = !shut(f, epochs)
 				c.counts.lost++
+				c.lost[c.changeAt(p.Sent)]++
 			}
 			if bad {
 				wrong++
@@ -262,6 +277,16 @@ func (c *churn) judge(t *testing.T, protocol string, results []lab.ProbeResult) 
 			t.Errorf("%v: %d of %d probes went wrong", f, wrong, len(r.Probes))
 		}
 	}
+}
+
+// changeAt is the kind of the last change that had begun at a time.
+func (c *churn) changeAt(at int64) string {
+	begun := c.between(at, at)
+	e := begun[len(begun)-1]
+	if e.held < at {
+		return e.kind + ", after it"
+	}
+	return e.kind
 }
 
 func (c *churnCounts) add(must string) {

@@ -120,6 +120,12 @@ func (c *Client) Probe(ctx context.Context, r ProbeRequest, out io.Writer) ([]Pr
 	return results, c.lastCall(ctx, "probe", r, out, &results)
 }
 
+// Flow holds TCP flows until they end, their time is over or ctx ends, and prints a line when
+// they are open and one for each as it ends.
+func (c *Client) Flow(ctx context.Context, r FlowRequest, out io.Writer) error {
+	return c.lastCall(ctx, "flow", r, out, nil)
+}
+
 // Exec runs a command in a pod or node with the given standard input, output and error.
 // A command that fails gives an [ExitError].
 func (c *Client) Exec(ctx context.Context, r ExecRequest, stdin, stdout, stderr *os.File) error {

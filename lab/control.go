@@ -41,6 +41,7 @@ var handlers = map[string]func(*Supervisor, *call) (any, error){
 	"ping":    handle((*Supervisor).ping),
 	"connect": handle((*Supervisor).connect),
 	"send":    handle((*Supervisor).send),
+	"flow":    handle((*Supervisor).flow),
 	"routes":  handle((*Supervisor).routes),
 	"status":  handle((*Supervisor).status),
 	"wait":    handle((*Supervisor).wait),

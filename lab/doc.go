@@ -20,7 +20,8 @@
 // etcd and the agents are there to be killed, stopped and started (fault.go), and pods can
 // probe one another meanwhile (probing.go): new flows at a steady rate, of which each packet
 // is followed at both ends. Single packets of any protocol, and what becomes of each, show
-// what policy makes of them (send.go), and what its rules log can be read (policylog.go).
+// what policy makes of them (send.go), flows that stay open show what it ends (flow.go), and what
+// its rules log can be read (policylog.go).
 //
 // The command line ([Up], [Client], [Demo]) talks to the supervisor over the control
 // socket: one request a connection, answered by lines of JSON (protocol.go).

@@ -13,6 +13,12 @@ import (
 
 const listenerPort = 80
 
+// listenerPatience is how long a listener waits for a line.
+const listenerPatience = 10 * time.Second
+
+// stay is the line after which a listener of TCP awaits another.
+const stay = "stay"
+
 // listener answers on port 80 of a pod, TCP and UDP, both families, with the pod's name.
 // To HTTP it answers as HTTP.
 type listener struct{ closers []io.Closer }
@@ -70,15 +76,22 @@ func serveTCP(l *net.TCPListener, name string) {
 
 func serveConn(conn *net.TCPConn, name string) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return
+	lines := bufio.NewReader(conn)
+	for {
+		conn.SetDeadline(time.Now().Add(listenerPatience))
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimSpace(line)
+		if strings.HasSuffix(line, "HTTP/1.1") || strings.HasSuffix(line, "HTTP/1.0") {
+			fmt.Fprintf(conn, "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(name)+1)
+		}
+		fmt.Fprintln(conn, name)
+		if line != stay {
+			return
+		}
 	}
-	if strings.HasSuffix(strings.TrimSpace(line), "HTTP/1.1") || strings.HasSuffix(strings.TrimSpace(line), "HTTP/1.0") {
-		fmt.Fprintf(conn, "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(name)+1)
-	}
-	fmt.Fprintln(conn, name)
 }
 
 func serveUDP(c *net.UDPConn, name string) {

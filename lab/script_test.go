@@ -142,7 +142,7 @@ func commands(t *testing.T, l *labtest.Lab) map[string]script.Cmd {
 			return l.Command(s.Context(), append([]string{"send", "--expect", string(fate)}, args...)...)
 		})
 	}
-	for _, verb := range []string{"capture", "log"} {
+	for _, verb := range []string{"capture", "log", "flow"} {
 		cmds[verb] = listenCommand(l, verb)
 	}
 	cmds["calicoctl"] = labCommand("calicoctl", func(s *script.State, args []string) *exec.Cmd {
@@ -182,7 +182,8 @@ func labCommand(name string, make func(*script.State, []string) *exec.Cmd) scrip
 	})
 }
 
-// listenCommand is a script command that listens, and returns when it does.
+// listenCommand is a script command that says in a first line when it listens, or is open, and
+// returns then; it prints what comes after.
 func listenCommand(l *labtest.Lab, verb string) script.Cmd {
 	usage := script.CmdUsage{Summary: "run " + verb, Args: "[args...]", Async: true}
 	return script.Command(usage, func(s *script.State, args ...string) (script.WaitFunc, error) {

@@ -40,7 +40,7 @@ command. A lab's data and logs are in a directory of its own below $CALICO_LAB_D
 	root.PersistentFlags().StringVarP(&f.namespace, "namespace", "n", "default", "namespace of pods and objects that are given without one")
 	root.AddCommand(
 		upCommand(f), downCommand(f), demoCommand(f),
-		runCommand(f), rmCommand(f), execCommand(f), pingCommand(f), connectCommand(f), sendCommand(f),
+		runCommand(f), rmCommand(f), execCommand(f), pingCommand(f), connectCommand(f), flowCommand(f), sendCommand(f),
 		applyCommand(f), deleteCommand(f), configureCommand(f),
 		routesCommand(f), statusCommand(f), envCommand(f), captureCommand(f), logCommand(f),
 		nodeCommand(f), etcdCommand(f), probeCommand(f),
