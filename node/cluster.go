@@ -6,14 +6,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/store"
 )
 
 // ensureCluster creates what every cluster has and the first node finds missing:
-// ClusterInformation and the built-in tiers.
-func ensureCluster(ctx context.Context, s store.Store, version string) error {
+// ClusterInformation and the built-in tiers. What is there and cannot be read stays as it is, and is told of.
+func ensureCluster(ctx context.Context, s store.Store, version string) (unreadable, err error) {
 	guid := make([]byte, 16)
 	rand.Read(guid) // never fails
 	yes := true
@@ -24,12 +25,20 @@ func ensureCluster(ctx context.Context, s store.Store, version string) error {
 	for _, t := range api.BuiltInTiers() {
 		objects = append(objects, t)
 	}
+	var bad []string
 	for _, o := range objects {
-		if err := createMissing(ctx, s, o); err != nil {
-			return fmt.Errorf("create %v: %w", store.KeyOf(o), err)
+		err := createMissing(ctx, s, o)
+		switch {
+		case errors.Is(err, store.ErrInvalid): // somebody's, and for them to mend: the node does without
+			bad = append(bad, err.Error())
+		case err != nil:
+			return nil, fmt.Errorf("create %v: %w", store.KeyOf(o), err)
 		}
 	}
-	return nil
+	if len(bad) > 0 {
+		unreadable = fmt.Errorf("%s; the node goes on without: correct or delete it", strings.Join(bad, "; "))
+	}
+	return unreadable, nil
 }
 
 // createMissing creates o unless there is one; that another node was first is no error.

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -18,8 +20,8 @@ func TestEnsureClusterCreatesWhatIsMissingOnly(t *testing.T) {
 	}
 	var first store.Revision
 	for i := range 2 {
-		if err := ensureCluster(t.Context(), s, "v1"); err != nil {
-			t.Fatal(err)
+		if unreadable, err := ensureCluster(t.Context(), s, "v1"); err != nil || unreadable != nil {
+			t.Fatal(unreadable, err)
 		}
 		tiers, rev, err := s.List(t.Context(), api.KindTier.Name, "")
 		if err != nil {
@@ -45,5 +47,43 @@ func TestEnsureClusterCreatesWhatIsMissingOnly(t *testing.T) {
 	o, err = s.Get(t.Context(), clusterKey)
 	if err != nil || o.(*api.ClusterInformation).Spec.CalicoVersion != "v1" || o.(*api.ClusterInformation).Spec.ClusterGUID == "" {
 		t.Errorf("ClusterInformation %+v, %v", o, err)
+	}
+}
+
+// unreadableStore has an object that does not decode.
+type unreadableStore struct {
+	store.Store
+	key store.Key
+}
+
+func (s unreadableStore) Get(ctx context.Context, k store.Key) (api.Object, error) {
+	if k == s.key {
+		return nil, &store.OpError{Key: k, Err: store.ErrInvalid}
+	}
+	return s.Store.Get(ctx, k)
+}
+
+func (s unreadableStore) Commit(ctx context.Context, ops []store.Op) (store.Revision, error) {
+	for _, op := range ops {
+		if store.KeyOf(op.Object) == s.key {
+			return 0, errors.New("it would be written over")
+		}
+	}
+	return s.Store.Commit(ctx, ops)
+}
+
+// A built-in tier that does not decode is told of, is not written over, and keeps no other from being made.
+func TestEnsureClusterGoesOnWithoutWhatIsUnreadable(t *testing.T) {
+	m := memory.New()
+	s := unreadableStore{m, store.Key{Kind: api.KindTier.Name, Name: "default"}}
+	unreadable, err := ensureCluster(t.Context(), s, "v1")
+	if err != nil || unreadable == nil || !strings.Contains(unreadable.Error(), "Tier(default)") || !strings.Contains(unreadable.Error(), "goes on without") {
+		t.Errorf("unreadable: %v, error: %v", unreadable, err)
+	}
+	if tiers, _, err := m.List(t.Context(), api.KindTier.Name, ""); err != nil || len(tiers) != 2 {
+		t.Errorf("%d other tiers, want 2: %v", len(tiers), err)
+	}
+	if _, err := m.Get(t.Context(), clusterKey); err != nil {
+		t.Error(err)
 	}
 }

@@ -49,6 +49,8 @@ type runtime struct {
 	podsMTU knownMTU // of pods' interfaces
 	toldMTU int      // in the file; upkeep's own
 
+	unreadable bool // some object that every cluster has; upkeep's own
+
 	closers []func()
 }
 
@@ -213,7 +215,7 @@ func (r *runtime) cacheUpdate(u store.Update) {
 	r.leaksUpdate(u)
 	for _, e := range u.Events {
 		switch e.Key.Kind {
-		case api.KindIPPool.Name, api.KindNode.Name, api.KindClusterInformation.Name, api.KindFelixConfiguration.Name:
+		case api.KindIPPool.Name, api.KindNode.Name, api.KindClusterInformation.Name, api.KindFelixConfiguration.Name, api.KindTier.Name:
 			r.podsMTU.forget()
 			r.poke.Ring()
 			return

@@ -77,7 +77,7 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 	if !a.v4.IsValid() && !a.v6.IsValid() {
 		return 0, errors.New("no address found for this node: set IP, or IP_AUTODETECTION_METHOD")
 	}
-	if err := ensureCluster(ctx, r.store, r.cfg.Version); err != nil {
+	if err := r.ensureCluster(ctx); err != nil {
 		return 0, err
 	}
 	if err := ensurePools(ctx, r.store, r.cfg.Pools); err != nil {
@@ -101,13 +101,25 @@ func (r *runtime) announce(ctx context.Context) (store.Revision, error) {
 	return api.Revision(n), nil
 }
 
+// ensureCluster has every cluster's objects be there. One that cannot be read is a condition, which goes when
+// all can be.
+func (r *runtime) ensureCluster(ctx context.Context) error {
+	unreadable, err := ensureCluster(ctx, r.store, r.cfg.Version)
+	if err != nil {
+		return err
+	}
+	r.unreadable = unreadable != nil
+	r.board.note("cluster", unreadable)
+	return nil
+}
+
 var clusterKey = store.Key{Kind: api.KindClusterInformation.Name, Name: "default"}
 
 // upkeep keeps the Node resource in line with the pools, and says when another node
 // claims this one's address.
 func (r *runtime) upkeep(ctx context.Context) error {
-	if _, ok := r.cache.Get(clusterKey); !ok { // somebody deleted it
-		if err := ensureCluster(ctx, r.store, r.cfg.Version); err != nil {
+	if _, ok := r.cache.Get(clusterKey); !ok || r.unreadable { // somebody deleted it; or has put right what could not be read
+		if err := r.ensureCluster(ctx); err != nil {
 			return err
 		}
 	}
