@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"maps"
 	"reflect"
 
 	"github.com/calicogo/calico/api"
@@ -39,7 +40,8 @@ type Graph struct {
 	fabricV6 bool                // settled, for pools, nodes and blocks
 	settings *dataplane.Settings // as last given out
 	conf     config.Felix
-	delta    *dataplane.Delta // what the present Flush found
+	delta    *dataplane.Delta // what is found for the present Flush, or the first one; nil: nothing yet
+	flushed  bool             // there was a Flush
 	problems problemList
 }
 
@@ -180,10 +182,44 @@ func (g *Graph) PutAttachment(a *dataplane.Attachment) { g.attachments.put(a.ID,
 // RemoveAttachment notes that the node's records hold no such attachment.
 func (g *Graph) RemoveAttachment(id dataplane.AttachmentID) { g.attachments.put(id, nil) }
 
+// Prepare does of the first Flush what can be done before all is there that it is to take in.
+// So the reader of a snapshot need not be waited for. After the first Flush it does nothing.
+func (g *Graph) Prepare() {
+	if g.flushed {
+		return
+	}
+	g.begin()
+	g.settleContents()
+	g.settleUse()
+}
+
 // Flush settles every table and returns what changed since it last did. Each step reads
 // only what the steps above it have settled.
 func (g *Graph) Flush() *dataplane.Delta {
-	g.delta = dataplane.NewDelta()
+	g.begin()
+	g.settleContents()
+	g.settleTiers()
+	g.settleEndpoints()
+	g.settleUse()
+	g.settleFabric()
+	g.settleRoutes()
+	g.emitSets()
+	d := g.delta
+	if !g.flushed {
+		dropAbsent(d)
+	}
+	g.delta, g.flushed = nil, true
+	return d
+}
+
+func (g *Graph) begin() {
+	if g.delta == nil {
+		g.delta = dataplane.NewDelta()
+	}
+}
+
+// settleContents settles what was told: which items are in sets, and whom policies govern.
+func (g *Graph) settleContents() {
 	g.settleConfig()
 	g.settleLocals()
 	g.settleMembers()
@@ -191,16 +227,18 @@ func (g *Graph) Flush() *dataplane.Delta {
 	g.wasV6 = g.v6
 	g.settleProfiles()
 	g.settlePolicies()
-	g.settleTiers()
-	g.settleEndpoints()
+}
+
+// settleUse settles the rules of whatever governs somebody here, and the sets that they name.
+func (g *Graph) settleUse() {
 	g.settleRules()
 	g.settleSets()
-	g.settleFabric()
-	g.settleRoutes()
-	g.emitSets()
-	d := g.delta
-	g.delta = nil
-	return d
+}
+
+// dropAbsent takes out of the first Delta what has come and gone before it: nobody knows it.
+func dropAbsent(d *dataplane.Delta) {
+	maps.DeleteFunc(d.Policies, func(_ dataplane.PolicyID, p *dataplane.Policy) bool { return p == nil })
+	maps.DeleteFunc(d.Sets, func(_ dataplane.SetID, s *dataplane.SetDelta) bool { return s == nil })
 }
 
 // Problems lists what keeps objects from having the effect that they ask for, sorted.

@@ -53,8 +53,15 @@ func randomRun(t *testing.T, seed uint64) {
 	g := New("node1")
 	state := dataplane.NewState()
 	for step := range 1 + w.IntN(12) {
-		for range 1 + w.IntN(8) {
+		events := 1 + w.IntN(8)
+		if step == 0 { // as a snapshot comes in
+			events = 1 + w.IntN(60)
+		}
+		for range events {
 			w.event(g)
+			if w.IntN(3) == 0 {
+				g.Prepare()
+			}
 		}
 		d := g.Flush()
 		if err := redundant(state, d); err != nil {

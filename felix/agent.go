@@ -169,6 +169,7 @@ func (a *Agent) step(ctx context.Context) error {
 		}
 	}
 	if !a.inSync && !in.inSync {
+		a.graph.Prepare()
 		return nil // until the snapshot is whole the kernel's previous state stands
 	}
 	a.inSync = true
