@@ -66,12 +66,17 @@ func (d *Driver) cleanVariant(ctx context.Context, t *tools, v Variant) error {
 		}
 		for in := range tables {
 			e := h.tables[in].removal(in)
-			if v == NFT && !e.empty() { // a packet that is held up for two commits would meet chains half gone, and be denied
+			if e.empty() {
+				continue
+			}
+			if v == NFT { // a packet that is held up for two commits would meet chains half gone, and be denied
 				netlink.GracePeriod()
 			}
-			if err := d.restoreWith(t.found[v].restore[f], e); err != nil {
-				return fmt.Errorf("%s (%v): %w", commands[f], v, err)
+			if err := d.run(t.found[v].restore[f], e); err != nil {
+				line, n := lineOf(err, e.input())
+				return fmt.Errorf("%s (%v): %w", commands[f], v, explain(err, line, n, ""))
 			}
+			d.stats.Restores++
 		}
 		key := commands[f] + " (" + v.String() + ")"
 		d.warnings[key] = warnings(key, h, nil)

@@ -288,7 +288,7 @@ func TestTakenBack(t *testing.T) {
 		e.line("add cali40s.abc 10.7.0.0/16\n", "del cali40s.abc 10.7.0.0/16\n")
 		e.line("del cali40s.abc 10.1.0.0/16\n", "add cali40s.abc 10.1.0.0/16\n")
 		e.line("add cali40s.abc nonsense\n", "")
-		if err := d.restoreSets(&e); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		if err := d.restoreSets(d.families[0], &e); err == nil || !strings.Contains(err.Error(), "nonsense") {
 			t.Errorf("error %v, want one that names the line", err)
 		}
 		if now := b.all(); sorted(now) != sorted(was) {

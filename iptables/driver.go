@@ -11,7 +11,6 @@ import (
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
-	"github.com/calicogo/calico/netlink"
 )
 
 // Config is what a Driver may be told. The zero Config has Calico's defaults.
@@ -26,13 +25,15 @@ type Config struct {
 	// MaxSetSize is how many members sets have room for (MaxIpsetSize; 0: 1048576). One that
 	// must hold more is made larger.
 	MaxSetSize int
-	// LockTime bounds the waiting for the lock of legacy iptables; 0: 10 s. It is in whole seconds.
+	// LockTime bounds the waiting for the lock of legacy iptables; 0: 5 s. It is in whole seconds. While another program
+	// holds the lock for longer, each Sync asks for it for a second.
 	LockTime time.Duration
 }
 
 const (
 	defaultSetSize  = 1 << 20
-	defaultLockTime = 10 * time.Second
+	defaultLockTime = 5 * time.Second
+	lockedTime      = time.Second
 )
 
 // Stats counts what a Driver has done since it was made.
@@ -59,7 +60,8 @@ type Driver struct {
 	pace     map[string]*pace
 	now      func() time.Time
 	stats    Stats
-	ruled    time.Time // when rules last changed; zero: packets by the rules of before are through
+	locked   bool // another program had the lock when it was last asked for
+	grace    grace
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
@@ -94,7 +96,7 @@ func New(ns int, cfg Config) (*Driver, error) {
 	}
 	d := &Driver{
 		ns: ns, cfg: cfg, dying: map[string]int{}, warnings: map[string][]string{},
-		pace: map[string]*pace{}, now: time.Now,
+		pace: map[string]*pace{}, now: time.Now, grace: newGrace(),
 	}
 	for _, f := range dataplane.Families {
 		d.families = append(d.families, &family{is: f, compiler: filter.NewCompiler(f)})
@@ -201,7 +203,14 @@ func (d *Driver) Sync(ctx context.Context) error {
 		}
 		if err := d.sync(ctx, f); err != nil {
 			f.trusted = false
+			var s *settingError
+			if errors.As(err, &s) {
+				return err // of no family
+			}
 			errs = append(errs, fmt.Errorf("%s (%v): %w", commands[f.is], d.tools.use, err))
+		}
+		if d.locked {
+			break // it is one lock
 		}
 	}
 	if len(errs) == 0 && !d.alone {
@@ -217,19 +226,25 @@ func (d *Driver) sync(ctx context.Context, f *family) error {
 	if !f.trusted || spare&-spare != f.im.low.scratch {
 		f.trusted = false
 		if err := f.compiler.Settle(); err != nil {
-			return err
+			return &settingError{err}
 		}
 		return d.repair(ctx, f)
 	}
 	ch, err := f.compiler.Changes()
-	if err != nil || ch.Empty() {
-		return err
+	if err != nil {
+		return &settingError{err}
 	}
-	return d.change(ctx, f, ch)
+	if ch.Empty() {
+		return nil
+	}
+	return d.change(f, ch)
 }
 
+// settingError says which setting cannot be held.
+type settingError struct{ error }
+
 // change goes from what the kernel has, which is known, to what the program has become.
-func (d *Driver) change(ctx context.Context, f *family, ch *filter.Changes) error {
+func (d *Driver) change(f *family, ch *filter.Changes) error {
 	t, err := f.im.apply(f.compiler.Program(), ch)
 	if err != nil {
 		return err
@@ -289,22 +304,10 @@ func (d *Driver) steps(f *family, w *work) error {
 		return err
 	}
 	if p.opens {
-		d.settle()
+		d.grace.beforeOpening()
 	}
 	return d.setStep(f, p.opening, nil)
 }
-
-// settle waits until no packet is under way by rules of before the last change of rules, which may be
-// an earlier Sync's.
-func (d *Driver) settle() {
-	if !d.ruled.IsZero() && time.Since(d.ruled) < longAgo {
-		netlink.GracePeriod()
-	}
-	d.ruled = time.Time{}
-}
-
-// longAgo is a time after which no packet is under way, on whatever CPU.
-const longAgo = time.Second
 
 // setStep changes sets; those that go are left to [Driver.leave].
 func (d *Driver) setStep(f *family, sets map[string]*filter.SetChange, e *setEdit) error {
@@ -322,7 +325,7 @@ func (d *Driver) setStep(f *family, sets map[string]*filter.SetChange, e *setEdi
 			e.change(state.name, sc.Kind, sc.Add, sc.Remove)
 		}
 	}
-	return d.restoreSets(e)
+	return d.restoreSets(f, e)
 }
 
 // nameSets gives new sets a name and a size.
@@ -386,7 +389,7 @@ func (d *Driver) swap(f *family, name string, k filter.SetKind, most int, had []
 	e.line("destroy "+temp+"\n", "")
 	e.make(temp, k, f.is, most, had)
 	e.line("swap "+temp+" "+name+"\n", "") // the last line: if it is not taken there is nothing to undo
-	if err := d.restoreSets(&e); err != nil {
+	if err := d.restoreSets(f, &e); err != nil {
 		return err
 	}
 	d.dying[temp] = 0
@@ -397,7 +400,7 @@ func (d *Driver) swap(f *family, name string, k filter.SetKind, most int, had []
 func (d *Driver) renderer(f *family) *renderer {
 	return &renderer{
 		family: f.is, logGroup: d.cfg.LogGroup, randomFully: d.tools.found[d.tools.use].randomFully,
-		chainName: f.im.chainName, ports: func(part string) string { return f.im.low.ports[part] },
+		chainName: f.im.chainName,
 		setName: func(name string) (string, error) {
 			if s, ok := f.sets[name]; ok {
 				return s.name, nil
@@ -421,7 +424,7 @@ func (d *Driver) edits(f *family, t *touched) ([]*tableEdit, error) {
 				e.old, err = w.rules(in, *old)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("table %s, chain %s, %w", in, e.name, err)
+				return nil, f.im.refused(e.name, fmt.Errorf("table %s, chain %s, %w", in, e.name, err))
 			}
 			te.chains = append(te.chains, e)
 			if b := f.im.bases[key]; b != nil && has && old == nil {

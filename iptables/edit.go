@@ -36,8 +36,11 @@ func (e *tableEdit) fresh() bool {
 
 // devices tells whether all that changes is which devices are known.
 func (e *tableEdit) devices() bool {
-	return len(e.remove)+len(e.add) == 0 && !slices.ContainsFunc(e.chains, func(c edit) bool { return !c.known })
+	return e.chainsOnly() && !slices.ContainsFunc(e.chains, func(c edit) bool { return !c.known })
 }
+
+// chainsOnly tells whether the built-in chains stay as they are. Such an edit can be made twice.
+func (e *tableEdit) chainsOnly() bool { return len(e.remove)+len(e.add) == 0 }
 
 func (e *tableEdit) empty() bool { return len(e.chains)+len(e.remove)+len(e.add) == 0 }
 

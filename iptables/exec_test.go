@@ -187,14 +187,14 @@ func TestOpeningWaits(t *testing.T) {
 		d := newDriver(t, nstest.New(t), v)
 		d.Update(sample().Delta())
 		mustSync(t, d)
-		if d.ruled.IsZero() {
+		if d.grace.ruled.IsZero() {
 			t.Error("it does not know that rules changed")
 		}
 		c := dataplane.NewDelta()
 		c.Sets["s:abc"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: netip.MustParsePrefix("10.3.0.0/16")}}}
 		d.Update(c)
 		mustSync(t, d)
-		if !d.ruled.IsZero() {
+		if !d.grace.ruled.IsZero() {
 			t.Error("the set was opened without waiting")
 		}
 	})

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,22 +14,16 @@ type image struct {
 	low      *lowering
 	contents map[string][]filter.Rule
 	bases    map[string]*filter.Base
-	trees    map[string]grown
+	trees    map[string]*tree                 // by their first chains
 	placed   [tables]map[string][]filter.Rule // the contents of chains that are in a table
 	refs     [tables]map[string]int           // how often these lead to one
-}
-
-// grown is a tree, and which chains it has.
-type grown struct {
-	id    treeID
-	nodes []string
 }
 
 // newImage returns that of a program, and what it takes to come to it from nothing.
 func newImage(p *filter.Program, mask uint32) (*image, *touched, error) {
 	im := &image{
 		low:      newLowering(p.Family, mask),
-		contents: map[string][]filter.Rule{}, bases: map[string]*filter.Base{}, trees: map[string]grown{},
+		contents: map[string][]filter.Rule{}, bases: map[string]*filter.Base{}, trees: map[string]*tree{},
 	}
 	for t := range im.refs {
 		im.placed[t], im.refs[t] = map[string][]filter.Rule{}, map[string]int{}
@@ -67,6 +60,7 @@ func (t *touched) note(p place, rules []filter.Rule, was bool) {
 // apply takes in changes that have led to p.
 func (im *image) apply(p *filter.Program, c *filter.Changes) (*touched, error) {
 	im.low.program = p
+	clear(im.low.helpers)
 	next := map[string]*[]filter.Rule{}
 	for name, ch := range c.Chains {
 		next[name] = nil
@@ -75,13 +69,14 @@ func (im *image) apply(p *filter.Program, c *filter.Changes) (*touched, error) {
 		}
 		rules, err := im.low.chain(name, ch)
 		if err != nil {
-			return nil, err
+			return nil, &filter.Refused{Object: name, Err: err}
 		}
 		next[name] = &rules
 	}
-	regrow := im.grows(c)
-	if err := im.grow(regrow, next); err != nil {
-		return nil, err
+	for _, id := range im.low.trees {
+		if err := im.grow(id, c, next); err != nil {
+			return nil, err
+		}
 	}
 	for name, rules := range im.low.helpers {
 		if _, ok := im.contents[name]; !ok {
@@ -91,47 +86,58 @@ func (im *image) apply(p *filter.Program, c *filter.Changes) (*touched, error) {
 	return im.replace(next, c)
 }
 
-// grows returns the trees that are new, or whose source has changed.
-func (im *image) grows(c *filter.Changes) (out []treeID) {
-	for root, id := range im.low.trees {
-		_, have := im.trees[root]
-		if !have || !id.set && c.Maps[id.source] != nil || id.set && c.Sets[id.source] != nil {
-			out = append(out, id)
-		}
+// grow adds to next the chains of a tree that differ from what they were.
+func (im *image) grow(id treeID, c *filter.Changes, next map[string]*[]filter.Rule) error {
+	root := id.root()
+	if !id.in(im.low.program) {
+		im.prune(&treeBuilder{}, root, next)
+		delete(im.trees, root)
+		delete(im.low.trees, root)
+		return nil
 	}
-	return out
-}
-
-// grow adds to next the chains of trees that differ from what they were.
-func (im *image) grow(ids []treeID, next map[string]*[]filter.Rule) error {
-	for _, id := range ids {
-		root := id.root()
-		var chains map[string][]filter.Rule
-		gone := !id.set && im.low.program.Maps[id.source] == nil || id.set && im.low.program.Sets[id.source] == nil
-		if !gone {
-			var err error
-			if chains, err = im.low.build(id, im.low.program); err != nil {
-				return err
+	touched := id.touched(c)
+	t, have := im.trees[root]
+	switch {
+	case !have:
+		t = newTree(id, im.low.program)
+		im.trees[root] = t
+	case len(touched) == 0:
+		return nil
+	default:
+		t.change(touched, im.low.program, c)
+	}
+	b := im.low.builder(t)
+	if have {
+		b.touched, b.has = touched, im.has
+	}
+	if err := b.build(); err != nil {
+		return err
+	}
+	for name, rules := range b.out {
+		old, had := im.contents[name]
+		for _, r := range old {
+			if strings.HasPrefix(r.Target, root+"-") {
+				im.prune(b, r.Target, next)
 			}
 		}
-		for _, name := range im.trees[root].nodes {
-			if _, ok := chains[name]; !ok {
-				next[name] = nil
-			}
-		}
-		for name, rules := range chains {
-			if have, ok := im.contents[name]; !ok || !reflect.DeepEqual(have, rules) {
-				next[name] = &rules
-			}
-		}
-		if gone {
-			delete(im.trees, root)
-			delete(im.low.trees, root)
-		} else {
-			im.trees[root] = grown{id, slices.Collect(maps.Keys(chains))}
+		if !had || !reflect.DeepEqual(old, rules) {
+			next[name] = &rules
 		}
 	}
 	return nil
+}
+
+// prune has a chain of a tree go, and those below it, unless it is still in it.
+func (im *image) prune(b *treeBuilder, name string, next map[string]*[]filter.Rule) {
+	if _, is := b.out[name]; is || b.kept[name] || !im.has(name) {
+		return
+	}
+	next[name] = nil
+	for _, r := range im.contents[name] {
+		if leads(r) && strings.HasPrefix(r.Target, name) {
+			im.prune(b, r.Target, next)
+		}
+	}
 }
 
 // known tells whether a chain is of a tree of devices.
@@ -166,7 +172,19 @@ func (im *image) replace(next map[string]*[]filter.Rule, c *filter.Changes) (*to
 		todo = todo[:len(todo)-1]
 		todo = append(todo, im.put(p, t)...)
 	}
+	im.forget(t)
 	return t, im.check(t)
+}
+
+// forget drops helpers that nothing leads to any more.
+func (im *image) forget(t *touched) {
+	for in := range tables {
+		for key := range t.old[in] {
+			if isHelper(key) && !slices.ContainsFunc(im.refs[:], func(refs map[string]int) bool { return refs[key] > 0 }) {
+				delete(im.contents, key)
+			}
+		}
+	}
 }
 
 // place is a chain in a table.

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -19,7 +20,6 @@ type lowering struct {
 	scratch uint32 // a bit of the mark that means nothing between rules of ours; 0: there is none
 	helpers map[string][]filter.Rule
 	trees   map[string]treeID
-	ports   map[string]string // of sets of ports, or of parts of them: as multiport takes them
 	program *filter.Program
 }
 
@@ -27,7 +27,7 @@ func newLowering(f dataplane.Family, mask uint32) *lowering {
 	_, _, spare := filter.Marks(mask)
 	return &lowering{
 		family: f, scratch: spare & -spare,
-		helpers: map[string][]filter.Rule{}, trees: map[string]treeID{}, ports: map[string]string{},
+		helpers: map[string][]filter.Rule{}, trees: map[string]treeID{},
 	}
 }
 
@@ -61,7 +61,7 @@ func (l *lowering) rule(r *filter.Rule) ([]filter.Rule, error) {
 		return []filter.Rule{end}, nil
 	}
 	if l.scratch == 0 {
-		return nil, fmt.Errorf("IptablesMarkMask: iptables needs 4 bits of the mark, one more than policy; set more bits")
+		return nil, errors.New("NftablesMarkMask, which stands for IptablesMarkMask: iptables needs 4 bits of the mark, one more than nftables; set more bits")
 	}
 	guard := f.devices()
 	clear, set := filter.SetMark{Mask: l.scratch}, filter.SetMark{Mask: l.scratch, Value: l.scratch}
@@ -71,7 +71,7 @@ func (l *lowering) rule(r *filter.Rule) ([]filter.Rule, error) {
 		switch ref, ok := m.Value.(filter.SetRef); {
 		case ok && ref.Kind == filter.PortRanges:
 			note.Match = slices.Concat(guard, f.protocol())
-			note.Target = l.portChain(m.Field, ref.Name, f.protocol())
+			note.Target = l.portChain(m, f.protocol())
 		case ok:
 			note.Target = l.tree(treeID{source: ref.Name, field: m.Field, not: !m.Not, set: true})
 		default:
@@ -89,6 +89,16 @@ func (l *lowering) rule(r *filter.Rule) ([]filter.Rule, error) {
 func (l *lowering) tree(id treeID) string {
 	l.trees[id.root()] = id
 	return id.root()
+}
+
+// What names of chains begin with that rules need beside them.
+const (
+	doPrefix    = chainPrefix + "do-"
+	portsPrefix = chainPrefix + "ports-"
+)
+
+func isHelper(key string) bool {
+	return strings.HasPrefix(key, doPrefix) || strings.HasPrefix(key, portsPrefix)
 }
 
 // effect returns a rule without conditions that does what r does. What takes more than one target is in
@@ -144,7 +154,7 @@ func (l *lowering) helper(actions []filter.Action, verdict filter.Verdict, targe
 	if verdict != filter.Continue && verdict != filter.Return {
 		rules = append(rules, last)
 	}
-	way.Target = chainPrefix + "do-" + hash(fmt.Sprintf("%#v", rules))[:20]
+	way.Target = doPrefix + hash(fmt.Sprintf("%#v", rules))[:20]
 	l.helpers[way.Target] = rules
 	return way
 }
@@ -195,7 +205,7 @@ func (l *lowering) fold(match []filter.Match) (*folded, bool, error) {
 				f.extra = append(f.extra, m)
 				continue
 			case v.Kind == filter.Triples && m.Not:
-				f.needPorts(m.Field)
+				f.needPort(map[filter.Field]filter.Field{filter.SrcTriple: filter.SrcPort, filter.DstTriple: filter.DstPort}[m.Field])
 			}
 		}
 		f.fits = append(f.fits, m)
@@ -203,13 +213,15 @@ func (l *lowering) fold(match []filter.Match) (*folded, bool, error) {
 	return f, true, nil
 }
 
-// needPorts has a packet without ports, which a set does not hold, not fit the negation either.
-func (f *folded) needPorts(field filter.Field) {
-	port := filter.DstPort
-	if field == filter.SrcTriple {
-		port = filter.SrcPort
-	}
-	f.fits = append(f.fits, filter.Match{Field: port, Value: filter.Ports{Max: 65535}})
+// needPort has a packet without ports, which a set does not hold, not fit the negation either.
+func (f *folded) needPort(field filter.Field) {
+	f.fits = append(f.fits, filter.Match{Field: field, Value: filter.Ports{Max: 65535}})
+}
+
+// multiport is a list of ports as iptables' match of that name takes it.
+type multiport struct {
+	filter.Value // none; it makes the list one
+	list         string
 }
 
 // portSet puts in a condition on ports, which do not change. Where multiport cannot take them at once, it is asked for
@@ -219,21 +231,26 @@ func (l *lowering) portSet(f *folded, m filter.Match, ref filter.SetRef) error {
 	switch {
 	case err != nil:
 		return err
-	case len(parts) > 1 && !m.Not:
+	case len(parts) > 1 && (!m.Not || len(parts) > maxParts):
+		if m.Not {
+			f.needPort(m.Field)
+		}
 		f.extra = append(f.extra, m)
 		return nil
 	}
 	for _, part := range parts {
-		m.Value = filter.SetRef{Name: part, Kind: filter.PortRanges}
+		m.Value = multiport{list: part}
 		f.fits = append(f.fits, m)
 	}
 	return nil
 }
 
-// slots is how many ports multiport takes; a range counts twice.
-const slots = 15
+const (
+	slots    = 15 // how many ports multiport takes; a range counts twice
+	maxParts = 8  // how many of multiport are in one rule; iptables-restore takes 255 words
+)
 
-// portParts notes the parts of a set of ports, and returns their names.
+// portParts returns the ports of a set in as many lists as it takes.
 func (l *lowering) portParts(name string) (parts []string, err error) {
 	set := l.program.Sets[name]
 	if set == nil {
@@ -251,25 +268,32 @@ func (l *lowering) portParts(name string) (parts []string, err error) {
 			n, s = 2, s+":"+strconv.Itoa(int(r.Max))
 		}
 		if used += n; used > slots {
-			parts, used = append(parts, fmt.Sprintf("%s#%d", name, len(parts))), n
-			l.ports[parts[len(parts)-1]] = s
+			parts, used = append(parts, s), n
 			continue
 		}
-		l.ports[parts[len(parts)-1]] += "," + s
+		parts[len(parts)-1] += "," + s
 	}
 	return parts, nil
 }
 
-// portChain returns the name of a chain that notes in the scratch bit that a port is in no part of a set.
-func (l *lowering) portChain(field filter.Field, set string, protocol []filter.Match) string {
-	parts, _ := l.portParts(set)
+// portChain returns the name of a chain that notes in the scratch bit that a condition on ports is
+// violated: that the port is in no part of a set, or with Not that it is in one.
+func (l *lowering) portChain(m filter.Match, protocol []filter.Match) string {
+	parts, _ := l.portParts(m.Value.(filter.SetRef).Name)
+	note := filter.Rule{Actions: []filter.Action{filter.SetMark{Mask: l.scratch, Value: l.scratch}}}
+	found := filter.Rule{Verdict: filter.Return}
+	if m.Not {
+		found = note
+	}
 	var rules []filter.Rule
 	for _, part := range parts {
-		in := filter.Match{Field: field, Value: filter.SetRef{Name: part, Kind: filter.PortRanges}}
-		rules = append(rules, filter.Rule{Match: append(slices.Clone(protocol), in), Verdict: filter.Return})
+		found.Match = append(slices.Clone(protocol), filter.Match{Field: m.Field, Value: multiport{list: part}})
+		rules = append(rules, found)
 	}
-	rules = append(rules, filter.Rule{Actions: []filter.Action{filter.SetMark{Mask: l.scratch, Value: l.scratch}}})
-	name := chainPrefix + "ports-" + hash(fmt.Sprintf("%#v", rules))[:16]
+	if !m.Not {
+		rules = append(rules, note)
+	}
+	name := portsPrefix + hash(fmt.Sprintf("%#v", rules))[:16]
 	l.helpers[name] = rules
 	return name
 }

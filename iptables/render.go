@@ -18,7 +18,6 @@ type renderer struct {
 	randomFully bool
 	chainName   func(key string) string
 	setName     func(name string) (string, error)
-	ports       func(part string) string // of a set of ports
 }
 
 // rules returns the bodies of rules: what stands after -A and the chain.
@@ -82,11 +81,10 @@ func (w *renderer) match(b []byte, m *filter.Match) ([]byte, error) {
 		return fmt.Appendf(not(b, m), " --mark %#x/%#x", v.Value, v.Mask), nil
 	case filter.Conns:
 		return fmt.Appendf(not(append(b, " -m conntrack"...), m), " --ctstate %s", states(v)), nil
+	case multiport:
+		flag, err := side(m.Field, filter.SrcPort, filter.DstPort, "--sports", "--dports")
+		return fmt.Appendf(not(append(b, " -m multiport"...), m), " %s %s", flag, v.list), err
 	case filter.SetRef:
-		if v.Kind == filter.PortRanges {
-			flag, err := side(m.Field, filter.SrcPort, filter.DstPort, "--sports", "--dports")
-			return fmt.Appendf(not(append(b, " -m multiport"...), m), " %s %s", flag, w.ports(v.Name)), err
-		}
 		name, err := w.setName(v.Name)
 		if err != nil {
 			return nil, err

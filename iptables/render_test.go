@@ -2,7 +2,10 @@ package iptables
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +13,7 @@ import (
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/difftest"
 )
 
 const testMask = 0xff // accept 1, pass 2, cut 4, scratch 8
@@ -53,7 +57,6 @@ func rendered(t *testing.T, in table, f dataplane.Family, r filter.Rule) ([]stri
 	w := &renderer{
 		family: f, randomFully: true, chainName: im.chainName,
 		setName: func(name string) (string, error) { return setName(f, name, p.Sets[name].Kind, 0), nil },
-		ports:   func(part string) string { return im.low.ports[part] },
 	}
 	bodies, err := w.rules(in, im.contents["cali-test"])
 	var out []string
@@ -237,12 +240,14 @@ func TestTree(t *testing.T) {
 	}
 	for i, n := range names {
 		m.Chains[n] = fmt.Sprint("chain", i)
+		p.Chains[m.Chains[n]] = &filter.Chain{}
 	}
-	l := newLowering(dataplane.IPv4, testMask)
-	chains, err := l.build(treeID{source: "m"}, p)
+	p.Chains["x"] = &filter.Chain{Base: &filter.Base{Table: filter.FilterTable}, Rules: []filter.Rule{{Verdict: filter.Dispatch, Target: "m"}}}
+	im, _, err := newImage(p, testMask)
 	if err != nil {
 		t.Fatal(err)
 	}
+	chains := im.contents
 	var find func(chain, device string, depth int) string
 	find = func(chain, device string, depth int) string {
 		for _, r := range chains[chain] {
@@ -250,7 +255,7 @@ func TestTree(t *testing.T) {
 			if at.Name != device && !(at.Prefix && strings.HasPrefix(device, at.Name)) {
 				continue
 			}
-			if _, tree := chains[r.Target]; !tree {
+			if !strings.HasPrefix(r.Target, "m-") {
 				return r.Target
 			}
 			if depth > 15 {
@@ -269,19 +274,98 @@ func TestTree(t *testing.T) {
 		}
 	}
 	m.Chains["cali-more"] = "more"
-	after, err := l.build(treeID{source: "m"}, p)
+	p.Chains["more"] = &filter.Chain{}
+	touched, err := im.apply(p, &filter.Changes{
+		Chains: map[string]*filter.Chain{"more": p.Chains["more"]},
+		Maps:   map[string]*filter.MapChange{"m": {Add: map[string]string{"cali-more": "more"}}},
+	})
+	if n := len(touched.old[filterTable]); err != nil || n > 3 {
+		t.Errorf("one device more touches %d chains of %d, want its own and at most 2: %v", n, len(chains), err)
+	}
+}
+
+// Trees that follow changes are those that are made at once of what came of these.
+func TestTreesFollow(t *testing.T) {
+	rng := rand.New(rand.NewPCG(difftest.Seed(t), 1))
+	p := filter.NewProgram(dataplane.IPv4)
+	p.Maps["m"] = &filter.Map{Field: filter.InIface, Chains: map[string]string{}}
+	nets := filter.SetRef{Name: "nets", Kind: filter.IfaceNets}
+	known := filter.SetRef{Name: "known", Kind: filter.Ifaces}
+	for _, ref := range []filter.SetRef{nets, known} {
+		p.Sets[ref.Name] = &filter.Set{Kind: ref.Kind, Elements: map[filter.Element]struct{}{}}
+	}
+	p.Chains["x"] = &filter.Chain{Base: &filter.Base{Table: filter.FilterTable}, Rules: []filter.Rule{
+		{Verdict: filter.Dispatch, Target: "m"},
+		{Match: []filter.Match{match(filter.InIfaceSrc, nets)}, Verdict: filter.Drop},
+		{Match: []filter.Match{match(filter.OutIface, known)}, Verdict: filter.Drop},
+		{Match: []filter.Match{no(match(filter.InIface, known))}, Verdict: filter.Drop},
+	}}
+	p.Chains["a"], p.Chains["b"] = &filter.Chain{}, &filter.Chain{}
+	im, _, err := newImage(p, testMask)
 	if err != nil {
 		t.Fatal(err)
 	}
-	differ := 0
-	for name := range after {
-		if !cmp.Equal(after[name], chains[name]) {
-			differ++
+	for i := range difftest.Count(t, "IPTABLES_TREES", 300) {
+		ch := randomDevices(rng, p)
+		if _, err := im.apply(p, ch); err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		at, _, err := newImage(p, testMask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(at.placed, im.placed) {
+			t.Fatalf("step %d: %s", i, cmp.Diff(at.placed, im.placed, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })))
+		}
+		if len(im.contents) != len(at.contents) {
+			t.Fatalf("step %d: %d chains are kept, want %d", i, len(im.contents), len(at.contents))
 		}
 	}
-	if differ > 2 {
-		t.Errorf("one device more touches %d chains of %d", differ, len(after))
+}
+
+// randomDevices has some devices of few letters come and go.
+func randomDevices(rng *rand.Rand, p *filter.Program) *filter.Changes {
+	mc := &filter.MapChange{Field: filter.InIface, Add: map[string]string{}, Remove: map[string]string{}}
+	known, nets := &filter.SetChange{Kind: filter.Ifaces}, &filter.SetChange{Kind: filter.IfaceNets}
+	for range rng.IntN(5) * rng.IntN(5) {
+		var name []byte
+		for range 1 + rng.IntN(6) {
+			name = append(name, "abc"[rng.IntN(3)])
+		}
+		dev := "cali" + string(name)
+		if was, ok := p.Maps["m"].Chains[dev]; ok {
+			if mc.Add[dev] == "" {
+				mc.Remove[dev] = was
+			}
+			delete(mc.Add, dev)
+			delete(p.Maps["m"].Chains, dev)
+		} else {
+			mc.Add[dev] = []string{"a", "b"}[rng.IntN(2)]
+			p.Maps["m"].Chains[dev] = mc.Add[dev]
+		}
+		flip(known, p.Sets["known"], filter.Element{Iface: dev})
+		for range rng.IntN(3) {
+			net := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(rng.IntN(4))}), 16)
+			flip(nets, p.Sets["nets"], filter.Element{Iface: dev, Prefix: net})
+		}
 	}
+	return &filter.Changes{Maps: map[string]*filter.MapChange{"m": mc}, Sets: map[string]*filter.SetChange{"known": known, "nets": nets}}
+}
+
+// flip has an element come or go.
+func flip(sc *filter.SetChange, s *filter.Set, e filter.Element) {
+	list, other := &sc.Add, &sc.Remove
+	if _, ok := s.Elements[e]; ok {
+		list, other = other, list
+		delete(s.Elements, e)
+	} else {
+		s.Elements[e] = struct{}{}
+	}
+	if at := slices.Index(*other, e); at >= 0 {
+		*other = slices.Delete(*other, at, at+1)
+		return
+	}
+	*list = append(*list, e)
 }
 
 func TestSetLines(t *testing.T) {

@@ -158,7 +158,7 @@ func (d *Driver) compareTables(f *family, have *held) ([]*tableEdit, error) {
 			wanted[name] = true
 			bodies, err := w.rules(in, rules)
 			if err != nil {
-				return nil, fmt.Errorf("table %s, chain %s, %w", in, name, err)
+				return nil, f.im.refused(name, fmt.Errorf("table %s, chain %s, %w", in, name, err))
 			}
 			old, had := h.chains[name]
 			if !had || !alike(bodies, old) {

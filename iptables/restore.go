@@ -20,6 +20,11 @@ import (
 func (d *Driver) rules(f *family, edits []*tableEdit) error {
 	last := len(edits) - 1
 	devicesOnly := !slices.ContainsFunc(edits[:max(last, 0)], func(e *tableEdit) bool { return !e.devices() })
+	if last > 0 && devicesOnly && edits[last].table == filterTable && edits[last].chainsOnly() {
+		if err := d.together(f, edits); err == nil || d.locked {
+			return err
+		}
+	}
 	if last < 1 || edits[last].table != filterTable || edits[last].fresh() || devicesOnly {
 		return d.restoreAll(f, edits)
 	}
@@ -34,7 +39,7 @@ func (d *Driver) rules(f *family, edits []*tableEdit) error {
 	if err := d.restoreAll(f, order); err != nil {
 		return err
 	}
-	d.settle()
+	d.grace.beforeOpening()
 	if err := d.restore(f, open); err != nil {
 		return errors.Join(err, d.takeBack(f, order))
 	}
@@ -73,6 +78,17 @@ func (d *Driver) guard(f *family, e *tableEdit) (guarded, open *tableEdit, err e
 	return guarded, open, nil
 }
 
+// together makes edits of chains alone in one run. Where it fails, some may have been made, and can be made again.
+func (d *Driver) together(f *family, edits []*tableEdit) error {
+	d.before(f, edits...)
+	err := d.run(d.tools.found[d.tools.use].restore[f.is], edits...)
+	d.noteRun(f, edits...)
+	if err == nil {
+		d.stats.Restores++
+	}
+	return explain(err, "", 0, "")
+}
+
 // restoreAll makes edits one after another; if one fails, those before it are taken back.
 func (d *Driver) restoreAll(f *family, edits []*tableEdit) error {
 	for i, e := range edits {
@@ -99,25 +115,47 @@ func (d *Driver) takeBack(f *family, edits []*tableEdit) error {
 
 // restore makes an edit: wholly, or not at all. It is not stopped half-way.
 func (d *Driver) restore(f *family, e *tableEdit) error {
-	return d.restoreWith(d.tools.found[d.tools.use].restore[f.is], e)
-}
-
-func (d *Driver) restoreWith(path string, e *tableEdit) error {
 	if e.empty() {
 		return nil
 	}
-	wait := strconv.Itoa(int(d.cfg.LockTime / time.Second))
-	c := command{ns: d.ns, path: path, args: []string{"--noflush", "--wait=" + wait}, stdin: e.input()}
-	if err := c.run(context.Background(), nil); err != nil {
-		return fmt.Errorf("table %s: %w", e.table, explain(err, c.stdin))
+	path := d.tools.found[d.tools.use].restore[f.is]
+	d.before(f, e)
+	err := d.run(path, e)
+	d.noteRun(f, e)
+	if err == nil {
+		d.stats.Restores++
+		return nil
 	}
-	d.stats.Restores++
-	d.ruled = time.Now()
-	return nil
+	line, n := lineOf(err, e.input())
+	chain := d.culprit(path, e, line, err)
+	return f.im.refused(chain, explain(fmt.Errorf("table %s: %w", e.table, err), line, n, chain))
 }
 
+// run gives edits to iptables-restore, each table's to be committed alone.
+func (d *Driver) run(path string, edits ...*tableEdit) error {
+	c := command{ns: d.ns, path: path, args: []string{"--noflush", "--wait=" + d.patience()}}
+	for _, e := range edits {
+		c.stdin = append(c.stdin, e.input()...)
+	}
+	err := c.run(context.Background(), nil)
+	d.locked = isLocked(err)
+	return err
+}
+
+// patience is for how many seconds to wait for the lock: no longer than a moment where it was not to be had the last time, so that
+// whatever else the caller does goes on.
+func (d *Driver) patience() string {
+	t := d.cfg.LockTime
+	if d.locked {
+		t = min(t, lockedTime)
+	}
+	return strconv.Itoa(int(t / time.Second))
+}
+
+func isLocked(err error) bool { return err != nil && strings.Contains(err.Error(), "xtables lock") }
+
 // restoreSets runs the lines of an edit; if one fails, those before it are taken back.
-func (d *Driver) restoreSets(e *setEdit) error {
+func (d *Driver) restoreSets(f *family, e *setEdit) error {
 	if e.empty() {
 		return nil
 	}
@@ -126,7 +164,9 @@ func (d *Driver) restoreSets(e *setEdit) error {
 		d.stats.SetRuns++
 		return nil
 	}
-	err = explainSets(err, e.input())
+	input := e.input()
+	line, _ := lineOf(err, input)
+	err = f.refusedSet(line, explainSets(err, input))
 	d.stats.Undone++
 	if back := d.ipsetRestore(e.back()); back != nil {
 		err = errors.Join(err, fmt.Errorf("take back: %w", back))
@@ -168,7 +208,6 @@ var remedies = []struct{ says, do string }{
 	{"missing kernel module", "load the kernel module of the match or target that it names: xt_NAME"},
 	{"Couldn't load match", "install the whole package iptables"},
 	{"Set type not supported", "load the kernel's module ip_set_TYPE"},
-	{"Hash is full", "raise MaxIpsetSize; or one address stands at more than 64 devices, which is all that hash:net,iface takes"},
 	{"in use by a kernel component", "see which rule uses it with iptables-save | grep match-set"},
 }
 
@@ -182,13 +221,16 @@ func remedy(err error) string {
 }
 
 // explain adds to an error of iptables-restore which line it is about, and what to do.
-func explain(err error, input []byte) error {
-	line, n := lineOf(err, input)
+func explain(err error, line string, n int, chain string) error {
 	switch {
+	case err == nil:
+		return nil
 	case line == "":
 		return fmt.Errorf("%w%s", err, remedy(err))
+	case line == "COMMIT" && chain != "":
+		return fmt.Errorf("%w: the kernel refuses a rule of chain %s; the module of what it asks or does (xt_NAME) may be missing%s", err, chain, remedy(err))
 	case line == "COMMIT":
-		return fmt.Errorf("%w: the kernel takes one of its rules not; a module (xt_set, xt_multiport, xt_conntrack, xt_mark) may be missing%s", err, remedy(err))
+		return fmt.Errorf("%w: the kernel refuses the table; a module (xt_set, xt_multiport, xt_conntrack, xt_mark) may be missing%s", err, remedy(err))
 	}
 	return fmt.Errorf("%w: line %d is %q%s", err, n, line, remedy(err))
 }

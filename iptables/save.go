@@ -176,17 +176,20 @@ func hashOf(body string) string {
 
 // identity is what tells a rule from others: its hash, and the chain of ours that it leads to, for chains
 // can be given other names.
-func identity(body string) string {
+func identity(body string) string { return hashOf(body) + wayOf(body) }
+
+// wayOf returns how a rule leads to a chain of ours; empty: it does not.
+func wayOf(body string) string {
 	for _, way := range [...]string{" -j ", " -g "} {
 		if i := strings.LastIndex(body, way); i >= 0 && strings.HasPrefix(body[i+len(way):], chainPrefix) {
 			target := body[i+len(way):]
 			if end := strings.IndexAny(target, ` "`); end >= 0 {
 				target = target[:end]
 			}
-			return hashOf(body) + way + target
+			return way + target
 		}
 	}
-	return hashOf(body)
+	return ""
 }
 
 func alike(a, b []string) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -170,9 +171,13 @@ func (e *setEdit) change(name string, k filter.SetKind, add, remove []filter.Ele
 	}
 }
 
+// texts are the members for elements. Where the kernel may not take all, it is always the same that it does not.
 func texts(k filter.SetKind, elements []filter.Element) (out []string) {
 	for _, x := range elements {
 		out = append(out, members(k, x)...)
+	}
+	if k == filter.IfaceAddrs {
+		slices.Sort(out)
 	}
 	return out
 }
@@ -186,10 +191,8 @@ func (e *setEdit) make(name string, k filter.SetKind, f dataplane.Family, most i
 // fill adds to a set that is destroyed on the way back.
 func (e *setEdit) fill(name string, k filter.SetKind, elements []filter.Element) {
 	var b []byte
-	for _, x := range elements {
-		for _, m := range members(k, x) {
-			b = append(append(append(append(append(b, "add "...), name...), ' '), m...), '\n')
-		}
+	for _, m := range texts(k, elements) {
+		b = append(append(append(append(append(b, "add "...), name...), ' '), m...), '\n')
 	}
 	e.line(string(b), "")
 }

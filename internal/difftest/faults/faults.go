@@ -149,7 +149,7 @@ var faults = []fault{
 	},
 	{
 		"iptables: a list of ports loses a second range", "iptables/lower.go",
-		`l.ports[parts[len(parts)-1]] += "," + s`,
+		`parts[len(parts)-1] += "," + s`,
 		`_ = s`,
 	},
 }
