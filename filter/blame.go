@@ -54,6 +54,9 @@ func (c *Compiler) Blame(object string) (b Blame) {
 	return b
 }
 
+// ObjectOf is an object that is to be blamed on the endpoint of an interface.
+func ObjectOf(iface string) string { return chainFrom(dataplane.Interface(iface)) }
+
 // usersOf returns the policies whose chains refer to a set of the program's.
 func (c *Compiler) usersOf(set string) (ids []dataplane.PolicyID) {
 	for _, name := range slices.Sorted(maps.Keys(c.ctx.policies)) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -69,19 +70,21 @@ func newContext(s *dataplane.State, f dataplane.Family, sets contents) (*context
 // maxLogPrefix leaves room for what [Log] adds, within the kernel's 127 bytes.
 const maxLogPrefix = 125
 
-// marks takes the lowest bits of the mask.
+// marks takes the lowest bits of the mask. Iptables needs one more for itself.
 func (c *context) marks(mask uint32) error {
+	name, need := "NftablesMarkMask", 3
+	if c.set.Backend == dataplane.Iptables {
+		name, need = "IptablesMarkMask", 4
+	}
+	if given := bits.OnesCount32(mask); given < need {
+		return fmt.Errorf("%s %#x: %v needs %d bits of the mark, and these are %d; set more bits", name, mask, c.set.Backend, need, given)
+	}
 	for _, bit := range []*uint32{&c.accept, &c.pass, &c.cut} {
 		*bit = mask & -mask
-		if *bit == 0 {
-			return fmt.Errorf("%s %#x: policy needs 3 bits of the mark; set more bits", markMaskName[c.set.Backend], c.set.MarkMask)
-		}
 		mask &^= *bit
 	}
 	return nil
 }
-
-var markMaskName = map[dataplane.Backend]string{dataplane.NFTables: "NftablesMarkMask", dataplane.Iptables: "IptablesMarkMask"}
 
 // Marks returns the bits of the mask that programs use: of the packet's mark, and of the flow's
 // that says that policy has come to deny it; and the bits that are left to backends.
