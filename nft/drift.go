@@ -92,10 +92,19 @@ const readTries = 5
 // tables all the while, the last answer counts: what it says wrongly of ours can at worst
 // have a repair refused.
 func (s *socket) drift(e *encoder, p *filter.Program) (*drift, error) {
+	return s.driftFrom(s.startReading(e.afFamily()), e, p)
+}
+
+// driftFrom is drift that begins with what is being read already.
+func (s *socket) driftFrom(r *reading, e *encoder, p *filter.Program) (*drift, error) {
 	var d *drift
 	var err error
-	for range readTries {
-		d, err = s.compare(e, p)
+	for try := range readTries {
+		if try > 0 {
+			r = s.startReading(e.afFamily())
+		}
+		im, readErr := r.wait()
+		d, err = s.compare(e, p, im, readErr)
 		if !errors.Is(err, errInterrupted) && !errors.Is(err, unix.ENOENT) {
 			return d, err
 		}
@@ -108,12 +117,12 @@ func (s *socket) drift(e *encoder, p *filter.Program) (*drift, error) {
 	return d, nil
 }
 
-// compare is one try of drift. With errInterrupted it returns what it has read all the same.
-func (s *socket) compare(e *encoder, p *filter.Program) (*drift, error) {
+// compare is one try of drift, given what readTable returned. With errInterrupted it returns what it has
+// read all the same.
+func (s *socket) compare(e *encoder, p *filter.Program, im *image, err error) (*drift, error) {
 	for name, m := range p.Maps {
 		e.maps[name] = m.Field
 	}
-	im, err := s.readTable(e.afFamily())
 	interrupted := errors.Is(err, errInterrupted)
 	if err != nil && !interrupted {
 		return nil, err

@@ -156,10 +156,12 @@ func (d *Driver) Sync(ctx context.Context) error {
 // sync returns what is left to be done when the other tables have their rules; nil: nothing.
 func (d *Driver) sync(t *table) (opening *filter.Changes, err error) {
 	if !t.trusted {
+		r := d.sock.startReading(t.enc.afFamily()) // meanwhile the program is made
 		if err := t.compiler.Settle(); err != nil {
+			_, _ = r.wait()
 			return nil, err
 		}
-		return nil, d.repair(t)
+		return nil, d.repair(t, r)
 	}
 	ch, err := t.compiler.Changes()
 	if err != nil {
@@ -187,8 +189,8 @@ func (d *Driver) step(t *table, step *filter.Changes) error {
 
 // repair reads the table and mends what is not as it must be, and no more. A table that is
 // not there, or that took no repair, is put in place whole.
-func (d *Driver) repair(t *table) error {
-	drift, err := d.sock.drift(t.enc, t.compiler.Program())
+func (d *Driver) repair(t *table, r *reading) error {
+	drift, err := d.sock.driftFrom(r, t.enc, t.compiler.Program())
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}

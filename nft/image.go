@@ -94,6 +94,28 @@ func (s *socket) readTable(family byte) (*image, error) {
 	return im, nil
 }
 
+// reading is a readTable that goes on beside other work.
+type reading struct {
+	done chan struct{}
+	im   *image
+	err  error
+}
+
+// startReading begins to read a table. The socket is the reading's until wait returns.
+func (s *socket) startReading(family byte) *reading {
+	r := &reading{done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.im, r.err = s.readTable(family)
+	}()
+	return r
+}
+
+func (r *reading) wait() (*image, error) {
+	<-r.done
+	return r.im, r.err
+}
+
 func (im *image) table(b []byte) {
 	im.exists = true
 	im.flags = number(attribute(b, unix.NFTA_TABLE_FLAGS))
