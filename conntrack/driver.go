@@ -2,26 +2,37 @@ package conntrack
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
 	"github.com/calicogo/calico/netlink"
 )
 
-// Driver keeps the marks of live flows in step with the rules of one namespace. Sync, and the
-// parts that it is made of, come after the rules are in the kernel. It is a [dataplane.Driver], for
-// one goroutine but for [Pass.Collect].
+// Driver keeps the marks of live flows in step with the rules of one namespace. It is a [dataplane.Driver]
+// for one goroutine, the loop's; a [Pass] runs beside that.
+//
+// What flows are judged by are the endpoints and settings that Update was told of, and the compilers' programs. From
+// [Driver.Hold], which Update does, to [Driver.Release] no flow is judged: so the loop may bring rules and
+// endpoints from one state to the next, and no pass sees a half of it.
 type Driver struct {
 	h         *netlink.Handle
 	compilers func() []*filter.Compiler
 
+	turn turn
+	held bool // the loop has the turn
+	next *scope
+
+	// For who has the turn.
 	owners   *owners
 	settings dataplane.Settings
-	next     *scope
-	stats    Stats
 
-	// Used by the pass that is under way.
-	ct *netlink.Conntrack
+	// Of the pass that is under way, and between passes the loop's.
+	list, change *netlink.Conntrack
+	stats        Stats
+	budget       budget
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
@@ -39,40 +50,53 @@ type Stats struct {
 // of the families, as the kernel holds them. It fails where the kernel cannot tell of flows; see
 // [Supported].
 func New(h *netlink.Handle, compilers func() []*filter.Compiler) (*Driver, error) {
-	d := &Driver{h: h, compilers: compilers, owners: newOwners(), settings: dataplane.DefaultSettings(), next: newScope()}
-	d.next.all, d.next.grace = true, true
-	if _, err := d.table(); err != nil {
+	d := &Driver{
+		h: h, compilers: compilers, turn: newTurn(),
+		owners: newOwners(), settings: dataplane.DefaultSettings(), next: newScope(),
+	}
+	d.next.everything()
+	if err := d.open(); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-// Close frees the socket. Marks stay. No pass may be under way.
-func (d *Driver) Close() {
-	if d.ct != nil {
-		d.distrust()
+// Close frees the sockets. Marks stay. No pass may be under way.
+func (d *Driver) Close() { d.distrust() }
+
+// Stats returns the counts so far. No pass may be under way.
+func (d *Driver) Stats() Stats { return d.stats }
+
+// Hold has no flow judged until Release. It waits for what is being judged, a millisecond or so.
+func (d *Driver) Hold() {
+	if !d.held {
+		<-d.turn
+		d.held = true
 	}
 }
 
-// Stats returns the counts so far.
-func (d *Driver) Stats() Stats { return d.stats }
+// Release says that the kernel holds the rules of the endpoints and programs that there are now.
+func (d *Driver) Release() {
+	if d.held {
+		d.held = false
+		d.turn.give()
+	}
+}
 
-// Update notes a change of the wanted state.
+// Update notes a change of the wanted state, and holds.
 func (d *Driver) Update(delta *dataplane.Delta) {
+	d.Hold()
 	for id, ep := range delta.Endpoints {
 		d.endpoint(id, ep)
 	}
-	for id := range delta.Policies {
-		d.next.policies[id] = true
+	for id, p := range delta.Policies {
+		d.next.policy(id, p)
 	}
 	for id, sd := range delta.Sets {
 		d.next.change(id, sd)
 	}
-	if len(delta.Policies)+len(delta.Sets) > 0 {
-		d.next.grace = true
-	}
 	if len(delta.Tunnels) > 0 || delta.Settings != nil {
-		d.next.all, d.next.grace = true, true
+		d.next.everything()
 	}
 	if delta.Settings != nil {
 		d.settings = *delta.Settings
@@ -88,69 +112,103 @@ func (d *Driver) endpoint(id dataplane.Interface, ep *dataplane.Endpoint) {
 	}
 	if ep != nil {
 		d.next.endpoints[id] = true
-		d.next.grace = d.next.grace || old != nil
+		d.next.denies = d.next.denies || old != nil
 	}
+}
+
+// Changed notes that the rules are no more, or again, what the wanted state has of these policies and endpoints, such as the
+// kernel refuses. Nothing else of delta is looked at.
+func (d *Driver) Changed(delta *dataplane.Delta) {
+	for id := range delta.Policies {
+		d.next.policies[id] = true
+	}
+	for id := range delta.Endpoints {
+		d.next.endpoints[id] = true
+	}
+	d.next.denies = d.next.denies || len(delta.Policies)+len(delta.Endpoints) > 0
 }
 
 // Resync makes the next pass judge the flows of every endpoint: rules may have been put right that somebody had
 // changed, and packets that passed before be under way.
-func (d *Driver) Resync() { d.next.all, d.next.grace = true, true }
+func (d *Driver) Resync() { d.next.everything() }
 
 // Begin returns a pass over what changed since the last one; nil: nothing that concerns a live
-// flow did. One pass may be under way.
-func (d *Driver) Begin() *Pass {
-	if d.next.empty() {
-		d.next.grace = false
-		return nil
+// flow did. If it is to rest first, for what the last ones took, it says how long; then call Begin again.
+// One pass may be under way. Begin is for who holds; the pass judges nothing before Release.
+func (d *Driver) Begin() (p *Pass, rest time.Duration) {
+	if !d.next.empty() {
+		p = d.resolve(d.next)
 	}
-	s := d.next
+	if p != nil {
+		if rest = d.budget.wait(time.Now(), d.next.denies); rest > 0 {
+			return nil, rest
+		}
+	}
 	d.next = newScope()
-	return d.resolve(s)
+	return p, 0
 }
 
-// Sync does a whole pass: it may take tens of milliseconds, and more where there are many flows.
+// End says that the pass has come to its end, with the error of its Run. After one, another pass will have to look at
+// all that this one would have.
+func (d *Driver) End(p *Pass, err error) {
+	d.budget.spent(time.Now(), p.took, p.cost)
+	if err == nil {
+		d.stats.Passes++
+		return
+	}
+	d.next.everything()
+	for a := range p.scope.gone {
+		d.next.gone[a] = true
+	}
+}
+
+// Sync does a whole pass: it may take tens of milliseconds, and more where there are many flows, or where it has to rest.
 func (d *Driver) Sync(ctx context.Context) error {
-	p := d.Begin()
+	d.Hold()
+	p, rest := d.Begin()
+	d.Release()
+	if rest > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rest):
+			return d.Sync(ctx)
+		}
+	}
 	if p == nil {
 		return nil
 	}
-	err := p.Collect(ctx)
-	for more := err == nil; more && err == nil; {
-		more, err = d.End(p)
-	}
-	if err != nil {
-		d.Failed(p)
-	}
+	err := p.Run(ctx)
+	d.End(p, err)
 	return err
 }
 
-// programs are those of the compilers that have compiled.
-func (d *Driver) programs() map[dataplane.Family]*filter.Program {
-	m := map[dataplane.Family]*filter.Program{}
-	for _, c := range d.compilers() {
-		if p := c.Program(); len(p.Chains) > 0 {
-			m[p.Family] = p
+// Supported tells an error of this package's that will pass from one of a kernel that lacks what is needed.
+func Supported(err error) bool { return !errors.Is(err, netlink.ErrNoConntrack) }
+
+// open opens the sockets, unless they are.
+func (d *Driver) open() error {
+	for _, s := range []**netlink.Conntrack{&d.list, &d.change} {
+		if *s != nil {
+			continue
+		}
+		err := d.h.Do(func() (err error) {
+			*s, err = netlink.OpenConntrack(netlink.Current)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("connection tracking: %w", err)
 		}
 	}
-	return m
+	return nil
 }
 
-// cut is the bit of a flow's mark that has it cut.
-func (d *Driver) cut() uint32 {
-	_, bit, _ := filter.Marks(d.settings.MarkMask)
-	return bit
-}
-
-func (d *Driver) count(judged int, changes []netlink.FlowChange) {
-	d.stats.Judged += judged
-	for _, x := range changes {
-		switch {
-		case x.Delete:
-			d.stats.Deleted++
-		case x.Mark != 0:
-			d.stats.Cut++
-		default:
-			d.stats.Restored++
+// distrust has the next pass use other sockets: these may have answers yet to what failed.
+func (d *Driver) distrust() {
+	for _, s := range []**netlink.Conntrack{&d.list, &d.change} {
+		if *s != nil {
+			(*s).Close()
+			*s = nil
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/calicogo/calico/dataplane"
@@ -13,6 +14,20 @@ type judge struct {
 	owners   *owners
 	programs map[dataplane.Family]*filter.Program
 	host     map[netip.Addr]bool // the host's own addresses
+}
+
+// newJudge returns one that goes by what is held now.
+func (p *Pass) newJudge() (*judge, error) {
+	j := &judge{owners: p.d.owners, programs: map[dataplane.Family]*filter.Program{}, host: p.host}
+	for _, c := range p.d.compilers() {
+		if program := c.Program(); len(program.Chains) > 0 { // it has compiled
+			j.programs[program.Family] = program
+		}
+	}
+	if len(j.programs) == 0 {
+		return nil, errors.New("live flows: there are no rules yet to judge them by")
+	}
+	return j, nil
 }
 
 // elsewhere stands for the device of what comes from or goes to neither a pod of this node nor the

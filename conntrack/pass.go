@@ -2,20 +2,20 @@ package conntrack
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/filter"
 	"github.com/calicogo/calico/netlink"
 )
 
 // Pass is one search for flows that a change may concern. It goes from [Driver.Begin] by
-// [Pass.Collect] to [Driver.End].
+// [Pass.Run] to [Driver.End].
 type Pass struct {
 	d     *Driver
 	scope *scope
@@ -24,8 +24,11 @@ type Pass struct {
 	parts []part
 	gone  map[netip.Addr]bool // addresses whose flows are to go
 
-	flows []netlink.Flow // found, and not yet judged
 	host  map[netip.Addr]bool
+	batch []netlink.Flow // listed, and not yet judged; those beyond its length lend their room
+
+	waited     time.Duration // for the turn
+	took, cost time.Duration // of Run: in all, and of a processor
 }
 
 // part selects the flows that have one end among the addresses of endpoints, and any end
@@ -41,6 +44,8 @@ func (d *Driver) resolve(s *scope) *Pass {
 	for a := range s.gone {
 		if len(d.owners.byAddr[a]) == 0 {
 			p.gone[a] = true
+		} else { // it is another's, who may have shared it
+			p.whole[a] = true
 		}
 	}
 	for id, ep := range d.owners.endpoints {
@@ -110,20 +115,39 @@ func (p *Pass) selects(f *netlink.Flow) bool {
 	})
 }
 
-// Collect lists the flows in question. It waits for packets that are under way, and may take a second
-// where there are a million flows. It is for any goroutine, one at a time.
-func (p *Pass) Collect(ctx context.Context) error {
-	ct, err := p.d.table()
+// Run lists the flows in question and judges them; what is denied is marked, what is not is cleared, and what is gone is
+// deleted. It waits for packets that are under way, and may take a second where there are a million flows. It is
+// for any goroutine.
+func (p *Pass) Run(ctx context.Context) error {
+	runtime.LockOSThread() // whose time is taken
+	defer runtime.UnlockOSThread()
+	began, cost := time.Now(), threadTime()
+	err := p.run(ctx)
 	if err != nil {
+		p.d.distrust()
+	}
+	p.took, p.cost = time.Since(began)-p.waited, threadTime()-cost
+	return err
+}
+
+// threadTime is the processor's time that the thread has used.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // zero: nothing is known of costs
+	return time.Duration(t.Nano())
+}
+
+func (p *Pass) run(ctx context.Context) error {
+	if err := p.d.open(); err != nil {
 		return err
 	}
-	n, err := ct.Len()
-	if err != nil || n == 0 && !p.scope.grace {
+	n, err := p.d.list.Len()
+	if err != nil || n == 0 && !p.scope.denies {
 		return err
 	}
-	if p.scope.grace {
+	if p.scope.denies {
 		netlink.GracePeriod()
-		if n, err = ct.Len(); err != nil || n == 0 {
+		if n, err = p.d.list.Len(); err != nil || n == 0 {
 			return err
 		}
 	}
@@ -131,101 +155,118 @@ func (p *Pass) Collect(ctx context.Context) error {
 		return err
 	}
 	for _, q := range p.queries(n) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := ct.Each(q, p.keep); err != nil {
-			p.d.distrust()
+		if err := p.d.list.Each(q, func(f *netlink.Flow) error { return p.take(ctx, f) }); err != nil {
 			return err
 		}
 	}
-	return nil
+	return p.judge(ctx)
 }
 
-func (p *Pass) keep(f *netlink.Flow) {
-	if p.selects(f) {
-		p.flows = append(p.flows, f.Keep())
+// batchFlows is how many flows are judged together: few enough that they are what they were when they were listed, and that
+// the loop waits for no more than a millisecond.
+const batchFlows = 64
+
+// take puts the flow with those to be judged, if it is in question.
+func (p *Pass) take(ctx context.Context, f *netlink.Flow) error {
+	if !p.selects(f) {
+		return nil
 	}
+	if p.batch == nil {
+		p.batch = make([]netlink.Flow, 0, batchFlows)
+	}
+	p.batch = p.batch[:len(p.batch)+1]
+	f.KeepIn(&p.batch[len(p.batch)-1])
+	if len(p.batch) < batchFlows {
+		return nil
+	}
+	return p.judge(ctx)
+}
+
+// judge judges the flows of the batch, and changes them, while nothing else changes.
+func (p *Pass) judge(ctx context.Context) error {
+	if len(p.batch) == 0 {
+		return nil
+	}
+	wait := time.Now()
+	if err := p.d.turn.take(ctx); err != nil {
+		return err
+	}
+	defer p.d.turn.give()
+	p.waited += time.Since(wait)
+	j, err := p.newJudge()
+	if err != nil {
+		return err
+	}
+	var changes []netlink.FlowChange
+	for i := range p.batch {
+		if x, ok := p.d.verdict(j, p, &p.batch[i]); ok {
+			changes = append(changes, x)
+		}
+	}
+	if err = p.d.change.Change(changes); err == nil {
+		p.d.count(len(p.batch), changes)
+	}
+	p.batch = p.batch[:0]
+	return err
 }
 
 // fewFlows is up to how many flows the whole table is listed as fast as those of one address, which
-// takes two lists.
-const fewFlows = 5000
-
-// queries returns what to ask the kernel where it has n flows: for all, or, if it is about one
-// address, for what that sends and what is sent to it.
-func (p *Pass) queries(n int) []netlink.Query {
-	a, one := p.single()
-	if !one || n <= fewFlows {
-		return []netlink.Query{{Family: unix.AF_UNSPEC}}
-	}
-	if !a.Is4() { // of which the kernel lists all or none
-		return []netlink.Query{{Family: unix.AF_INET6}}
-	}
-	return []netlink.Query{{Family: unix.AF_INET, Source: a}, {Family: unix.AF_INET, Destination: a}}
-}
-
-// single is the one address that every flow in question has; false: there are several.
-func (p *Pass) single() (a netip.Addr, one bool) {
-	n := 0
-	count := func(m map[netip.Addr]bool) {
-		for x := range m {
-			if x != a {
-				a = x
-				n++
-			}
-			if n > 1 {
-				return
-			}
-		}
-	}
-	count(p.whole)
-	count(p.gone)
-	for _, x := range p.parts {
-		count(x.ends)
-	}
-	return a, n == 1
-}
-
-// endFor is how long End judges at a time, endLook after how many flows it looks at the clock.
+// takes two lists; fewAddrs of how many addresses the lists are together faster than that of all.
 const (
-	endFor  = 5 * time.Millisecond
-	endLook = 64
+	fewFlows = 5000
+	fewAddrs = 2
 )
 
-// End judges what was found, marks what is denied, clears what is not, and deletes what is gone. It
-// stops after some milliseconds; more: it wants to be called again.
-func (d *Driver) End(p *Pass) (more bool, err error) {
-	ct, err := d.table()
-	if err != nil {
-		return false, err
+// queries returns what to ask the kernel where it has n flows: for all; or, of a family in which it is about few addresses,
+// for what those send and what is sent to them.
+func (p *Pass) queries(n int) (out []netlink.Query) {
+	if n <= fewFlows {
+		return []netlink.Query{{Family: unix.AF_UNSPEC}}
 	}
-	j := &judge{owners: d.owners, programs: d.programs(), host: p.host}
-	if len(j.programs) == 0 {
-		return false, errors.New("live flows: there are no rules yet to judge them by")
-	}
-	var changes []netlink.FlowChange
-	begin, n := time.Now(), 0
-	for n < len(p.flows) && (n%endLook != 0 || time.Since(begin) < endFor) {
-		if x, ok := d.change(j, p, &p.flows[n]); ok {
-			changes = append(changes, x)
+	addrs, many := p.addrs()
+	for f, family := range map[dataplane.Family]uint8{dataplane.IPv4: unix.AF_INET, dataplane.IPv6: unix.AF_INET6} {
+		if many[f] || f == dataplane.IPv6 && len(addrs[f]) > 0 { // of one of IPv6 the kernel lists all or none
+			out = append(out, netlink.Query{Family: family})
+			continue
 		}
-		n++
+		for a := range addrs[f] {
+			out = append(out, netlink.Query{Family: family, Source: a}, netlink.Query{Family: family, Destination: a})
+		}
 	}
-	if err := ct.Change(changes); err != nil {
-		d.distrust()
-		return false, err
-	}
-	d.count(n, changes)
-	if p.flows = p.flows[n:]; len(p.flows) > 0 {
-		return true, nil
-	}
-	d.stats.Passes++
-	return false, nil
+	return out
 }
 
-// change returns what is to be done about a flow.
-func (d *Driver) change(j *judge, p *Pass, f *netlink.Flow) (netlink.FlowChange, bool) {
+// addrs returns addresses of which every flow in question has one, for families where they are not too many.
+func (p *Pass) addrs() (few map[dataplane.Family]map[netip.Addr]bool, many map[dataplane.Family]bool) {
+	few = map[dataplane.Family]map[netip.Addr]bool{4: {}, 6: {}}
+	many = map[dataplane.Family]bool{}
+	add := func(a netip.Addr) {
+		if f := dataplane.FamilyOf(a); !many[f] {
+			few[f][a] = true
+			many[f] = len(few[f]) > fewAddrs
+		}
+	}
+	for _, m := range []map[netip.Addr]bool{p.whole, p.gone} {
+		for a := range m {
+			add(a)
+		}
+	}
+	for _, x := range p.parts {
+		if list, ok := x.members.addrs(); ok {
+			for _, a := range list {
+				add(a)
+			}
+			continue
+		}
+		for a := range x.ends {
+			add(a)
+		}
+	}
+	return few, many
+}
+
+// verdict returns what is to be done about a flow.
+func (d *Driver) verdict(j *judge, p *Pass, f *netlink.Flow) (netlink.FlowChange, bool) {
 	src, dst := f.Source(), f.Destination()
 	denied, ours := j.denies(f)
 	switch {
@@ -242,17 +283,25 @@ func (d *Driver) change(j *judge, p *Pass, f *netlink.Flow) (netlink.FlowChange,
 	return netlink.FlowChange{Flow: f, Mark: want, Mask: bit}, f.Mark&bit != want
 }
 
-// Failed says that the pass did not come to its end: another one will have to look at all that this
-// one would have.
-func (d *Driver) Failed(p *Pass) {
-	d.next.all, d.next.grace = true, true
-	for a := range p.scope.gone {
-		d.next.gone[a] = true
-	}
+// cut is the bit of a flow's mark that has it cut.
+func (d *Driver) cut() uint32 {
+	_, bit, _ := filter.Marks(d.settings.MarkMask)
+	return bit
 }
 
-// Supported tells an error of this package's that will pass from one of a kernel that lacks what is needed.
-func Supported(err error) bool { return !errors.Is(err, netlink.ErrNoConntrack) }
+func (d *Driver) count(judged int, changes []netlink.FlowChange) {
+	d.stats.Judged += judged
+	for _, x := range changes {
+		switch {
+		case x.Delete:
+			d.stats.Deleted++
+		case x.Mark != 0:
+			d.stats.Cut++
+		default:
+			d.stats.Restored++
+		}
+	}
+}
 
 func (d *Driver) hostAddrs() (map[netip.Addr]bool, error) {
 	all, err := d.h.Addrs()
@@ -264,25 +313,4 @@ func (d *Driver) hostAddrs() (map[netip.Addr]bool, error) {
 		m[a] = true
 	}
 	return m, nil
-}
-
-// table returns the open socket.
-func (d *Driver) table() (*netlink.Conntrack, error) {
-	if d.ct != nil {
-		return d.ct, nil
-	}
-	err := d.h.Do(func() (err error) {
-		d.ct, err = netlink.OpenConntrack(netlink.Current)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("connection tracking: %w", err)
-	}
-	return d.ct, nil
-}
-
-// distrust has the next one use another socket: this one may have answers yet to what failed.
-func (d *Driver) distrust() {
-	d.ct.Close()
-	d.ct = nil
 }

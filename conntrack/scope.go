@@ -9,7 +9,7 @@ import (
 // scope is what changed since the last pass.
 type scope struct {
 	all       bool // every flow may have another verdict
-	grace     bool // packets that the old rules let pass may be under way
+	denies    bool // what was allowed may be denied, and packets that the old rules let pass be under way
 	endpoints map[dataplane.Interface]bool
 	policies  map[dataplane.PolicyID]bool
 	sets      map[dataplane.SetID]*members
@@ -21,6 +21,13 @@ func newScope() *scope {
 		endpoints: map[dataplane.Interface]bool{}, policies: map[dataplane.PolicyID]bool{},
 		sets: map[dataplane.SetID]*members{}, gone: map[netip.Addr]bool{},
 	}
+}
+
+// everything has every flow judged.
+func (s *scope) everything() { s.all, s.denies = true, true }
+
+func (s *scope) policy(id dataplane.PolicyID, _ *dataplane.Policy) {
+	s.policies[id], s.denies = true, true
 }
 
 func (s *scope) empty() bool {
@@ -39,6 +46,7 @@ type members struct {
 
 // change adds what a delta says of a set.
 func (s *scope) change(id dataplane.SetID, d *dataplane.SetDelta) {
+	s.denies = true
 	m := s.sets[id]
 	if m == nil {
 		m = &members{prefixes: map[netip.Prefix]bool{}}
@@ -73,4 +81,18 @@ func (m *members) contain(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// addrs returns the members, if they are single addresses, and few.
+func (m *members) addrs() (out []netip.Addr, ok bool) {
+	if m.any || len(m.prefixes) > 2*fewAddrs {
+		return nil, false
+	}
+	for p := range m.prefixes {
+		if !p.IsSingleIP() {
+			return nil, false
+		}
+		out = append(out, p.Addr())
+	}
+	return out, true
 }

@@ -83,8 +83,9 @@ func TestScope(t *testing.T) {
 
 	judged("pod 1 is gone", 1, 3, func(d *dataplane.Delta) { d.Endpoints[iface(1)] = nil })
 	left := map[string]bool{}
-	w.must(w.table.Each(netlink.Query{}, func(f *netlink.Flow) {
+	w.must(w.table.Each(netlink.Query{}, func(f *netlink.Flow) error {
 		left[key(f.Source(), f.Destination(), f.Original.Protocol, f.Reply.SrcPort)] = true
+		return nil
 	}))
 	if diff := cmp.Diff(map[string]bool{flows[2].key(): true, flows[3].key(): true}, left); diff != "" {
 		t.Errorf("after a pod is gone, flows (-want +got):\n%s", diff)

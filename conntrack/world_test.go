@@ -258,10 +258,11 @@ func (w *world) cut() map[string]bool {
 	w.t.Helper()
 	_, bit, _ := filter.Marks(w.state.Settings.MarkMask)
 	out := map[string]bool{}
-	w.must(w.table.Each(netlink.Query{}, func(f *netlink.Flow) {
+	w.must(w.table.Each(netlink.Query{}, func(f *netlink.Flow) error {
 		if f.Mark&bit != 0 {
 			out[key(f.Source(), f.Destination(), f.Original.Protocol, f.Reply.SrcPort)] = true
 		}
+		return nil
 	}))
 	return out
 }

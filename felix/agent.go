@@ -221,6 +221,7 @@ func (a *Agent) attach(in input) {
 // sync runs every driver, whatever the others say: each fails safe alone (an interface
 // without rules drops, a rule without a route is idle).
 func (a *Agent) sync(ctx context.Context, rev store.Revision, seq uint64) error {
+	a.hold()
 	results := make([]result, len(a.cfg.Drivers))
 	var errs []error
 	for i, d := range a.cfg.Drivers {

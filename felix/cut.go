@@ -3,6 +3,7 @@ package felix
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/calicogo/calico/conntrack"
 	"github.com/calicogo/calico/dataplane"
@@ -15,8 +16,8 @@ import (
 const DriverFlows = "flows"
 
 // flows has what the rules came to deny reach the flows that live. It is the last of the drivers: its
-// Sync begins a pass, and ends one whose flows were found meanwhile. To find them takes tens of milliseconds and
-// is done beside the agent's loop, so that neither a policy nor a pod waits for it; only the
+// Sync begins a pass, unless one is under way or passes have to rest. A pass takes tens of milliseconds and goes on
+// beside the agent's loop, so that neither a policy nor a pod waits for it; only the
 // revision that the status shows does.
 type flows struct {
 	d       *conntrack.Driver
@@ -25,17 +26,17 @@ type flows struct {
 	rules   error  // of the rules' last Sync: by what the kernel does not hold no flow is judged
 
 	pass  *conntrack.Pass // under way
-	found chan error      // when Collect has returned
-	end   bool            // it has; the pass is being ended
+	ended chan error      // when Run has returned
+	rest  *time.Timer     // that rings when the next pass may begin
 
-	begun, failed   bool           // in the last Sync
-	covers, reached store.Revision // of the pass, and of all that ended
+	begun, failed, resting bool           // in the last Sync
+	covers, reached        store.Revision // of the pass, and of all that ended
 }
 
 // newFlows returns the driver of live flows in h's namespace, which judges by the compilers' programs.
 // A kernel without connection tracking's netlink makes it one that does nothing.
 func newFlows(h *netlink.Handle, compilers func() []*filter.Compiler) (*flows, error) {
-	f := &flows{found: make(chan error, 1), ring: func() {}}
+	f := &flows{ended: make(chan error, 1), ring: func() {}}
 	d, err := conntrack.New(h, compilers)
 	switch {
 	case err == nil:
@@ -50,10 +51,13 @@ func newFlows(h *netlink.Handle, compilers func() []*filter.Compiler) (*flows, e
 
 // Close waits for a pass that is under way, whose context must have ended, and frees what f holds.
 func (f *flows) Close() {
-	if f.pass != nil && !f.end {
-		<-f.found
+	if f.pass != nil {
+		<-f.ended
+		f.pass = nil
 	}
-	f.pass = nil
+	if f.rest != nil {
+		f.rest.Stop()
+	}
 	if f.d != nil {
 		f.d.Close()
 	}
@@ -71,61 +75,68 @@ func (f *flows) Resync() {
 	}
 }
 
-// Sync ends the pass that is under way, if it has found all flows, or begins the next one. It
-// does not wait.
+// hold has no flow judged until Sync finds the rules in the kernel.
+func (f *flows) hold() {
+	if f.d != nil {
+		f.d.Hold()
+	}
+}
+
+// Sync begins the next pass, if there is need of one, and has the one that is under way go on. It does not wait.
 func (f *flows) Sync(ctx context.Context) error {
-	f.begun, f.failed = false, false
+	f.begun, f.failed, f.resting = false, false, false
 	if f.d == nil || f.rules != nil {
 		return nil
 	}
-	if f.pass != nil {
-		if err := f.finish(); err != nil {
-			f.d.Failed(f.pass)
-			f.pass, f.failed = nil, true
-			return &flowsError{err}
-		}
-	}
-	if f.pass == nil {
+	err := f.end()
+	if f.pass == nil && err == nil {
 		f.begin(ctx)
+	}
+	f.d.Release()
+	if err != nil {
+		return &flowsError{err}
 	}
 	return nil
 }
 
+// end ends the pass that is under way, if it has gone through all flows.
+func (f *flows) end() error {
+	if f.pass == nil {
+		return nil
+	}
+	select {
+	case err := <-f.ended:
+		f.d.End(f.pass, err)
+		f.pass, f.failed = nil, err != nil
+		if err == nil {
+			f.reached = max(f.reached, f.covers)
+		}
+		return err
+	default:
+		return nil
+	}
+}
+
 func (f *flows) begin(ctx context.Context) {
-	if f.pass = f.d.Begin(); f.pass == nil {
+	pass, rest := f.d.Begin()
+	if f.resting = rest > 0; f.resting {
+		f.ringIn(rest)
+	}
+	if pass == nil {
 		return
 	}
-	f.begun, f.end = true, false
-	pass := f.pass
+	f.pass, f.begun = pass, true
 	go func() {
-		f.found <- pass.Collect(ctx)
+		f.ended <- pass.Run(ctx)
 		f.ring()
 	}()
 }
 
-// finish judges what was found, some at a time, so that the loop goes on meanwhile.
-func (f *flows) finish() error {
-	if !f.end {
-		select {
-		case err := <-f.found:
-			if err != nil {
-				return err
-			}
-			f.end = true
-		default:
-			return nil
-		}
+func (f *flows) ringIn(wait time.Duration) {
+	if f.rest != nil {
+		f.rest.Stop()
 	}
-	more, err := f.d.End(f.pass)
-	if err != nil {
-		return err
-	}
-	if more {
-		f.ring()
-		return nil
-	}
-	f.pass, f.reached = nil, max(f.reached, f.covers)
-	return nil
+	f.rest = time.AfterFunc(wait, f.ring)
 }
 
 // reach returns the newest revision whose denials have reached all flows, given that which the
@@ -134,7 +145,7 @@ func (f *flows) reach(rev store.Revision) store.Revision {
 	switch {
 	case f.begun:
 		f.covers = rev
-	case f.pass == nil && !f.failed && f.rules == nil:
+	case f.pass == nil && !f.failed && !f.resting && f.rules == nil:
 		f.reached = rev
 	}
 	return f.reached
@@ -157,6 +168,13 @@ func (a *Agent) useFlows() {
 	f.ring = a.loop.Bell.Ring
 	if f.missing != nil {
 		a.notes[DriverFlows] = f.missing.Error()
+	}
+}
+
+// hold has no flow judged while the drivers bring the kernel to another state.
+func (a *Agent) hold() {
+	if f, ok := driver[*flows](a); ok {
+		f.hold()
 	}
 }
 

@@ -100,6 +100,7 @@ func (c *cutting) step(rev store.Revision, d *dataplane.Delta) store.Revision {
 		c.rules.Update(d)
 		c.flows.Update(d)
 	}
+	c.flows.hold()
 	if err := c.rules.Sync(context.Background()); err != nil {
 		c.t.Fatal(err)
 	}
@@ -126,9 +127,10 @@ func (c *cutting) marked() (cut bool) {
 	c.t.Helper()
 	_, bit, _ := filter.Marks(c.state.Settings.MarkMask)
 	n := 0
-	err := c.table.Each(netlink.Query{}, func(f *netlink.Flow) {
+	err := c.table.Each(netlink.Query{}, func(f *netlink.Flow) error {
 		n++
 		cut = f.Mark&bit != 0
+		return nil
 	})
 	if err != nil || n != 1 {
 		c.t.Fatalf("%d flows, %v, want one", n, err)
@@ -211,6 +213,7 @@ func TestFlowsFail(t *testing.T) {
 	c.state.Apply(web())
 	c.rules.Update(web())
 	c.flows.Update(web())
+	c.flows.hold()
 	if err := c.rules.Sync(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -290,11 +293,12 @@ func TestCutAfterMeddling(t *testing.T) {
 	}
 	_, bit, _ := filter.Marks(c.state.Settings.MarkMask)
 	// As one that passed while there was no table: established, and without the mark.
-	err := c.table.Each(netlink.Query{}, func(f *netlink.Flow) {
+	err := c.table.Each(netlink.Query{}, func(f *netlink.Flow) error {
 		k := f.Keep()
 		if err := c.other.Change([]netlink.FlowChange{{Flow: &k, Mask: bit}}); err != nil {
 			t.Error(err)
 		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -44,9 +44,16 @@ func (f *Flow) Destination() netip.Addr { return f.Reply.Src }
 
 // Keep returns a copy that stays as it is.
 func (f *Flow) Keep() Flow {
-	out := *f
-	out.key = bytes.Clone(f.key)
+	var out Flow
+	f.KeepIn(&out)
 	return out
+}
+
+// KeepIn makes out a copy that stays as it is, in the room that out has.
+func (f *Flow) KeepIn(out *Flow) {
+	key := append(out.key[:0], f.key...)
+	*out = *f
+	out.key = key
 }
 
 // Query selects flows: of an address family, and with these ends, where they are given.
@@ -120,12 +127,13 @@ func (c *Conntrack) Len() (n int, err error) {
 	if err := c.sock.send(ctStats, 0, unix.NLM_F_REQUEST, nil); err != nil {
 		return 0, fmt.Errorf("count flows: %w", err)
 	}
-	err = c.sock.answers(false, func(_ uint8, b []byte) {
+	err = c.sock.answers(false, func(_ uint8, b []byte) error {
 		eachAttr(b, func(kind uint16, v []byte) {
 			if kind == ctaStatsEntries && len(v) == 4 {
 				n = int(binary.BigEndian.Uint32(v))
 			}
 		})
+		return nil
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return 0, ErrNoConntrack
@@ -137,18 +145,20 @@ func (c *Conntrack) Len() (n int, err error) {
 }
 
 // Each calls f with every flow that q selects, some maybe twice; it is f's until f returns. A
-// flow that began after Each did may be left out. Whatever q says, the kernel walks its
+// flow that began after Each did may be left out. The kernel lists as it is read, so that f may take its time; an
+// error of f's ends it and is returned, and then the Conntrack is of no more use. Whatever q says, the kernel walks its
 // whole table, but what is not selected by an address of IPv4 costs a quarter (Linux 5.8 and later; before
 // that it costs all the same).
-func (c *Conntrack) Each(q Query, f func(*Flow)) error {
+func (c *Conntrack) Each(q Query, f func(*Flow) error) error {
 	if err := c.sock.send(ctGet, q.Family, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, q.attributes()); err != nil {
 		return fmt.Errorf("list flows: %w", err)
 	}
 	var flow Flow
-	err := c.sock.answers(true, func(_ uint8, b []byte) {
+	err := c.sock.answers(true, func(_ uint8, b []byte) error {
 		if flow.parse(b) && q.selects(&flow) {
-			f(&flow)
+			return f(&flow)
 		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("list flows: %w", err)

@@ -63,7 +63,7 @@ func TestConntrack(t *testing.T) {
 	c, _ := flowTable(t, udp("10.0.0.1", "10.0.0.2", 1), udp("10.0.0.1", "10.0.0.3", 2), udp("10.0.0.3", "10.0.0.1", 3), udp("fd00::1", "fd00::2", 4))
 	list := func(q netlink.Query) (flows []netlink.Flow) {
 		t.Helper()
-		if err := c.Each(q, func(f *netlink.Flow) { flows = append(flows, f.Keep()) }); err != nil {
+		if err := c.Each(q, func(f *netlink.Flow) error { flows = append(flows, f.Keep()); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return flows
@@ -125,7 +125,7 @@ func BenchmarkConntrackEach(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					seen := 0
-					if err := c.Each(q, func(*netlink.Flow) { seen++ }); err != nil {
+					if err := c.Each(q, func(*netlink.Flow) error { seen++; return nil }); err != nil {
 						b.Fatal(err)
 					}
 				}

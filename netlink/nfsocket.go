@@ -111,8 +111,9 @@ func (s *nfSocket) receive(f func(nfMessage) (done bool, err error)) (done bool,
 // errInterrupted: what was listed changed so that the list may lack some of it.
 var errInterrupted = errors.New("the list was interrupted by a change")
 
-// answers calls f with the attributes of each answer to the last request, many or one.
-func (s *nfSocket) answers(many bool, f func(family uint8, attrs []byte)) error {
+// answers calls f with the attributes of each answer to the last request, many or one. After an error of f's there
+// may be more of them.
+func (s *nfSocket) answers(many bool, f func(family uint8, attrs []byte) error) error {
 	var interrupted error
 	for {
 		done, err := s.receive(func(m nfMessage) (bool, error) {
@@ -130,8 +131,7 @@ func (s *nfSocket) answers(many bool, f func(family uint8, attrs []byte)) error 
 			case len(m.data) < 4:
 				return true, errors.New("an answer without header")
 			}
-			f(m.data[0], m.data[4:])
-			return !many, nil
+			return !many, f(m.data[0], m.data[4:])
 		})
 		if done || err != nil {
 			return errors.Join(err, interrupted)
