@@ -58,17 +58,22 @@ func (c *Compiler) Guarded() (first, second *Changes) {
 
 // Update takes in a change of the state, which stays as it is until Changes is next called.
 func (c *Compiler) Update(d *dataplane.Delta) {
-	for id := range d.Endpoints {
-		c.endpoints[id] = true
+	c.all = c.all || d.Settings != nil
+	if !c.all { // else there is nothing to be told apart
+		for id := range d.Endpoints {
+			c.endpoints[id] = true
+		}
+		for id := range d.Policies {
+			c.policies[id] = true
+		}
+		c.base = c.base || len(d.Tunnels) > 0
 	}
-	for id := range d.Policies {
-		c.policies[id] = true
+	if len(c.pending) == 0 {
+		c.pending = make(map[dataplane.SetID][]*dataplane.SetDelta, len(d.Sets))
 	}
 	for id, sd := range d.Sets {
 		c.pending[id] = append(c.pending[id], sd)
 	}
-	c.base = c.base || len(d.Tunnels) > 0
-	c.all = c.all || d.Settings != nil
 	rest := *d
 	rest.Sets = nil
 	c.state.Apply(&rest)
@@ -409,7 +414,10 @@ func (c *Compiler) drop(id dataplane.SetID) {
 // the kinds of what is in a set are others than before, its rules must be made anew.
 func (c *Compiler) members(ch *Changes) {
 	for id, deltas := range c.pending {
-		m, out := c.set(id), &allFlips{}
+		m, out := c.set(id), (*allFlips)(nil)
+		if len(m.sets) > 0 {
+			out = &allFlips{}
+		}
 		was := m.kinds()
 		for _, sd := range deltas {
 			if sd != nil {
@@ -417,9 +425,7 @@ func (c *Compiler) members(ch *Changes) {
 			}
 			m.apply(sd, c.family, out)
 		}
-		for _, f := range []*flips{&out.nets, &out.addrs, &out.triples} {
-			f.net()
-		}
+		out.net()
 		for _, name := range m.sets {
 			set := c.program.Sets[name]
 			if f := out.of(set.Kind); len(f.add)+len(f.remove) > 0 {

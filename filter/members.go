@@ -1,9 +1,6 @@
 package filter
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/calicogo/calico/dataplane"
 )
 
@@ -109,11 +106,13 @@ func (m *members) unused() bool {
 }
 
 // apply changes m as a State's Apply does, and adds to out what comes and goes of it, by
-// kind. nil: everything goes.
+// kind; nil: nobody asks. sd is nil if everything goes.
 func (m *members) apply(sd *dataplane.SetDelta, f dataplane.Family, out *allFlips) {
 	if sd == nil {
 		for k, have := range map[SetKind]map[Element]struct{}{Addrs: m.addrs, Triples: m.triples, Nets: m.nets.shown} {
-			out.of(k).remove = slices.AppendSeq(out.of(k).remove, maps.Keys(have))
+			for e := range have {
+				out.of(k).gone(e)
+			}
 			clear(have)
 		}
 		m.nets.root = nil
@@ -137,7 +136,7 @@ func (m *members) add(x dataplane.Member, f dataplane.Family, out *allFlips) {
 	default:
 		if _, ok := m.of(k)[e]; !ok {
 			m.of(k)[e] = struct{}{}
-			out.of(k).add = append(out.of(k).add, e)
+			out.of(k).come(e)
 		}
 	}
 }
@@ -151,15 +150,18 @@ func (m *members) remove(x dataplane.Member, f dataplane.Family, out *allFlips) 
 	default:
 		if _, ok := m.of(k)[e]; ok {
 			delete(m.of(k), e)
-			out.of(k).remove = append(out.of(k).remove, e)
+			out.of(k).gone(e)
 		}
 	}
 }
 
-// allFlips are those of each kind.
+// allFlips are those of each kind. A nil one is of those that nobody asks for.
 type allFlips struct{ nets, addrs, triples flips }
 
 func (a *allFlips) of(k SetKind) *flips {
+	if a == nil {
+		return nil
+	}
 	switch k {
 	case Addrs:
 		return &a.addrs
@@ -167,6 +169,26 @@ func (a *allFlips) of(k SetKind) *flips {
 		return &a.triples
 	}
 	return &a.nets
+}
+
+func (a *allFlips) net() {
+	if a != nil {
+		a.nets.net()
+		a.addrs.net()
+		a.triples.net()
+	}
+}
+
+func (f *flips) come(e Element) {
+	if f != nil {
+		f.add = append(f.add, e)
+	}
+}
+
+func (f *flips) gone(e Element) {
+	if f != nil {
+		f.remove = append(f.remove, e)
+	}
 }
 
 // net drops what came and went again, or went and came.

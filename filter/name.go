@@ -38,10 +38,15 @@ func chainTo(i dataplane.Interface) string   { return "cali-tw-" + string(i) }
 // chainPolicy is the name of a policy's or profile's chain, at most 28 bytes long, which
 // is what iptables takes.
 func chainPolicy(id dataplane.PolicyID, ingress bool) string {
-	prefix := map[bool]map[bool]string{
-		false: {false: "cali-po-", true: "cali-pi-"},
-		true:  {false: "cali-pro-", true: "cali-pri-"},
-	}[id.Kind == "Profile"][ingress]
+	prefix := "cali-po-"
+	switch profile := id.Kind == "Profile"; {
+	case profile && ingress:
+		prefix = "cali-pri-"
+	case profile:
+		prefix = "cali-pro-"
+	case ingress:
+		prefix = "cali-pi-"
+	}
 	return prefix + hash(id.Kind + "\x00" + id.Namespace + "\x00" + id.Name)[:28-len(prefix)]
 }
 
@@ -82,8 +87,9 @@ var wellKnown = map[dataplane.SetID]string{
 
 // setName is the name of a dataplane set's members of one family and kind, in one sense.
 func setName(id dataplane.SetID, f dataplane.Family, k SetKind, s Sense) string {
-	prefix := "cali" + [...]string{dataplane.IPv4: "4", dataplane.IPv6: "6"}[f] + map[SetKind]string{Nets: "0", Addrs: "a", Triples: "p"}[k]
-	return prefix + plainName(id) + [...]string{Neutral: "", Opens: "", Closes: "/deny"}[s]
+	family := [...]string{dataplane.IPv4: "4", dataplane.IPv6: "6"}[f]
+	kind := [...]string{Nets: "0", Addrs: "a", Triples: "p"}[k]
+	return "cali" + family + kind + plainName(id) + [...]string{Neutral: "", Opens: "", Closes: "/deny"}[s]
 }
 
 // plainName is the id as every backend takes it.

@@ -26,12 +26,12 @@ type flips struct{ add, remove []Element }
 
 func (n *nets) show(p netip.Prefix, f *flips) {
 	n.shown[Element{Prefix: p}] = struct{}{}
-	f.add = append(f.add, Element{Prefix: p})
+	f.come(Element{Prefix: p})
 }
 
 func (n *nets) hide(p netip.Prefix, f *flips) {
 	delete(n.shown, Element{Prefix: p})
-	f.remove = append(f.remove, Element{Prefix: p})
+	f.gone(Element{Prefix: p})
 }
 
 // add takes in a member. Several may be one prefix when masked.
