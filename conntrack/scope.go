@@ -27,7 +27,9 @@ func newScope() *scope {
 func (s *scope) everything() { s.all, s.denies = true, true }
 
 func (s *scope) policy(id dataplane.PolicyID, _ *dataplane.Policy) {
-	s.policies[id], s.denies = true, true
+	if s.denies = true; !s.all {
+		s.policies[id] = true
+	}
 }
 
 func (s *scope) empty() bool {
@@ -46,7 +48,9 @@ type members struct {
 
 // change adds what a delta says of a set.
 func (s *scope) change(id dataplane.SetID, d *dataplane.SetDelta) {
-	s.denies = true
+	if s.denies = true; s.all {
+		return // no more can change
+	}
 	m := s.sets[id]
 	if m == nil {
 		m = &members{prefixes: map[netip.Prefix]bool{}}
