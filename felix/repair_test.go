@@ -272,7 +272,7 @@ func TestRepairUnderProbes(t *testing.T) {
 	first := p.passed(w)
 	rules := func() string { return sh(t, w.ns, "nft list ruleset") }
 	want := rules()
-	chain := regexp.MustCompile(`chain (\S+) \{\n[^}]*dport`).FindStringSubmatch(want)
+	chain := regexp.MustCompile(`chain (cali-pi-\S+) \{`).FindStringSubmatch(want)
 	if chain == nil {
 		t.Fatalf("no chain of the policy in\n%s", want)
 	}

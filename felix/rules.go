@@ -166,6 +166,7 @@ func (r *rules) Resync() {
 
 func (r *rules) resync() {
 	r.read = r.now()
+	r.tries = backoff{} // what kept it from the backend that is wanted may be gone
 	if r.started {
 		r.look()
 	}
@@ -206,7 +207,11 @@ func (r *rules) Sync(ctx context.Context) error {
 	} else if r.want != r.is && r.tries.due(r.now()) {
 		r.change(ctx)
 	}
-	if err := r.hold(ctx); err != nil {
+	err := r.hold(ctx)
+	if errors.Is(err, nft.ErrTaken) {
+		err = r.displaced(ctx, err)
+	}
+	if err != nil {
 		return err
 	}
 	if r.want == r.is {
@@ -259,7 +264,7 @@ func (r *rules) bring(ctx context.Context, c choice) (backend, error) {
 		return nil, err
 	}
 	b.Adopt(r.compilers)
-	err = b.Sync(ctx)
+	err = r.taken(c, b.Sync(ctx))
 	var refused *filter.Refused
 	if err == nil {
 		return b, nil
@@ -302,7 +307,35 @@ func (r *rules) change(ctx context.Context) {
 
 func (r *rules) failed(err error) {
 	r.tries.failed(r.now())
-	r.trouble = fmt.Errorf("%s cannot hold the rules: %w; %s", r.want, err, adviceOn(r.want))
+	if !errors.Is(err, nft.ErrTaken) { // which has its own advice
+		err = fmt.Errorf("%w; %s", err, adviceOn(r.want))
+	}
+	r.trouble = fmt.Errorf("%s cannot hold the rules: %w", r.want, err)
+}
+
+// taken says what is behind an error of a backend if that is that its table is another process's.
+func (r *rules) taken(c choice, err error) error {
+	if err == nil || c.backend != dataplane.NFTables || r.nft == nil {
+		return err
+	}
+	if taken := r.nft.Taken(); taken != nil {
+		return taken
+	}
+	return err
+}
+
+// displaced has the other backend hold the rules where the table of the one in use is another process's, and so
+// nothing of ours is in force. It goes back when that has ended.
+func (r *rules) displaced(ctx context.Context, err error) error {
+	other := r.is.other()
+	b, errOther := r.bring(ctx, other)
+	if errOther != nil {
+		r.cur.Adopt(r.compilers)
+		return fmt.Errorf("%w; nor does %s work: %w", err, other, errOther)
+	}
+	r.failed(err)
+	r.use(b, other)
+	return nil
 }
 
 func adviceOn(c choice) string {
@@ -315,7 +348,7 @@ func adviceOn(c choice) string {
 // hold syncs the backend in use. An object that the kernel refuses again and again is left out, in the direction
 // that closes, so that the others go on.
 func (r *rules) hold(ctx context.Context) error {
-	err := r.cur.Sync(ctx)
+	err := r.taken(r.is, r.cur.Sync(ctx))
 	for range maxOutcasts {
 		if err == nil {
 			r.outcasts.calm()

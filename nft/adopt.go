@@ -68,10 +68,14 @@ func deleteTable(b *batch, _ *image) {
 	b.conn.DelTable(b.table)
 }
 
-// clean makes one step of Clean, if the kernel has the table.
+// clean makes one step of Clean, if the kernel has the table and it is ours.
 func (d *Driver) clean(t *table, remove func(*batch, *image)) error {
 	im := newImage()
-	err := d.sock.get(unix.NFT_MSG_GETTABLE, t.enc.afFamily(), 0, []mdl.Attribute{tableAttr()}, im.table)
+	owner := uint32(0)
+	err := d.sock.get(unix.NFT_MSG_GETTABLE, t.enc.afFamily(), 0, []mdl.Attribute{tableAttr()}, func(b []byte) { owner = ownerOf(b) })
+	if owner != 0 && owner != d.sock.port {
+		return nil // not ours, whatever its name
+	}
 	if err == nil {
 		err = d.sock.get(unix.NFT_MSG_GETCHAIN, t.enc.afFamily(), mdl.Dump, []mdl.Attribute{tableAttr()}, im.chain)
 	}

@@ -68,3 +68,33 @@ func (f *Foreign) see(family string, b []byte) {
 	c.Priority = int(int32(number(attribute(hook, unix.NFTA_HOOK_PRIORITY))))
 	f.Droppers = append(f.Droppers, c)
 }
+
+// ErrTaken is of a table of our name that only the process that has made it may change (its flag owner). Nothing
+// of ours is in it.
+var ErrTaken = errors.New("belongs to another process")
+
+// Taken tells whether one of our tables is another process's, and whose; nil: none is. The table goes
+// with that process.
+func (d *Driver) Taken() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.tables {
+		owner := uint32(0)
+		err := d.sock.get(unix.NFT_MSG_GETTABLE, t.enc.afFamily(), 0, []mdl.Attribute{tableAttr()}, func(b []byte) { owner = ownerOf(b) })
+		if err == nil && owner != 0 && owner != d.sock.port {
+			return fmt.Errorf("nftables, table %s of %v %w, that of netlink port %d, which mostly is its pid: end that process, and its table goes", tableName, t.enc.family, ErrTaken, owner)
+		}
+	}
+	return nil
+}
+
+// nftaTableOwner is NFTA_TABLE_OWNER (linux/netfilter/nf_tables.h).
+const nftaTableOwner = 7
+
+// ownerOf is the netlink port of a table's owner; 0: it has none.
+func ownerOf(b []byte) uint32 {
+	if a := attribute(b, nftaTableOwner); len(a) > 0 {
+		return number(a)
+	}
+	return 0
+}
