@@ -74,6 +74,18 @@ func TestPolicyScripts(t *testing.T) {
 	}
 }
 
+// TestKernelLog runs testdata/vm/*.txtar. The kernel's log has lines of network namespaces other
+// than the first only where that is asked for, as hack/vm does in its virtual machine.
+func TestKernelLog(t *testing.T) {
+	const all = "/proc/sys/net/netfilter/nf_log_all_netns"
+	if b, _ := os.ReadFile(all); strings.TrimSpace(string(b)) != "1" {
+		t.Skipf("%s is not 1: `make vm` runs this", all)
+	}
+	for _, file := range scripts(t, "testdata/vm/*.txtar") {
+		t.Run(scriptName(file), func(t *testing.T) { runScript(t, file) })
+	}
+}
+
 // backendTools are the programs without which there is no backend.
 var backendTools = map[string][]string{
 	lab.BackendIptables:       {"iptables-nft-restore", "ipset"},
