@@ -54,7 +54,7 @@ func (d *Driver) cleanVariant(ctx context.Context, t *tools, v Variant) error {
 		return nil
 	}
 	for _, f := range dataplane.Families {
-		if f == dataplane.IPv6 && !d.hasIPv6() {
+		if t.found[v].save[f] == "" || f == dataplane.IPv6 && !d.hasIPv6() {
 			continue
 		}
 		h, err := d.readTables(ctx, f, v, t)
@@ -108,14 +108,27 @@ func (d *Driver) cleanSets(ctx context.Context, t *tools) error {
 	for name := range sets {
 		d.dying[name] = 0
 	}
-	if err := d.buryWith(ctx, t); err != nil || len(d.dying) == 0 {
-		return err
+	for d.hopeful() {
+		if err := d.bury(t); err != nil {
+			return err
+		}
+		if !d.hopeful() {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(burialPause):
+		}
+	}
+	if len(d.dying) == 0 {
+		return nil
 	}
 	return fmt.Errorf("%d sets of ours, %s among them, are still in use: delete the rules of others that ask them; iptables-save shows these with match-set",
 		len(d.dying), slices.Min(slices.Collect(maps.Keys(d.dying))))
 }
 
-// burials is how often sets that are in use are tried again, and burialPause how long is waited
+// burials is how often sets that are in use are tried again, and burialPause how long Clean waits
 // between: the kernel frees the rules of nf_tables some time after they are gone. A try ends with so many
 // that are in use.
 const (
@@ -124,34 +137,23 @@ const (
 	maxInUse    = 8
 )
 
-// bury destroys the sets that are to go. Those that somebody's rules use are tried again with the next
-// Sync; [Driver.Warnings] names the rules when they are next read.
-func (d *Driver) bury(ctx context.Context) error { return d.buryWith(ctx, d.tools) }
-
-func (d *Driver) buryWith(ctx context.Context, t *tools) error {
-	for tries := 0; len(d.dying) > 0; tries++ {
-		if err := d.destroy(t); err != nil {
-			return err
-		}
-		if tries == burials || !d.fresh() {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(burialPause):
-		}
-	}
-	return nil
-}
-
 func (d *Driver) isDying(set string) bool {
 	_, ok := d.dying[set]
 	return ok
 }
 
-// fresh tells whether there are sets to destroy that were not tried often.
-func (d *Driver) fresh() bool {
+// buryFirst destroys a set whose name is wanted again, though the kernel may take a moment to let go of it.
+func (d *Driver) buryFirst(set string) {
+	for range burials / 4 {
+		if tries, dying := d.dying[set]; !dying || tries >= burials || d.bury(d.tools) != nil || !d.isDying(set) {
+			return
+		}
+		time.Sleep(burialPause)
+	}
+}
+
+// hopeful tells whether there are sets to destroy that were not tried often.
+func (d *Driver) hopeful() bool {
 	for _, tries := range d.dying {
 		if tries < burials {
 			return true
@@ -160,10 +162,17 @@ func (d *Driver) fresh() bool {
 	return false
 }
 
-// destroy destroys the sets that are to go, those first that were tried least; but for those that are in use, and
-// what comes after too many of these.
-func (d *Driver) destroy(t *tools) error {
-	names := slices.SortedFunc(maps.Keys(d.dying), func(a, b string) int {
+// bury destroys the sets that are to go, those first that were tried least; but for those that are in use, and
+// what comes after too many of these. They are tried again with the next Sync, and when they were often, with each read-back;
+// [Driver.Warnings] names the rules then that use them.
+func (d *Driver) bury(t *tools) error {
+	var names []string
+	for name, tries := range d.dying {
+		if tries < burials {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(d.dying[a], d.dying[b]), strings.Compare(a, b))
 	})
 	for inUse := 0; len(names) > 0 && inUse < maxInUse; inUse++ {

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,9 +54,10 @@ type Driver struct {
 
 	mu       sync.Mutex
 	families []*family
-	tools    *tools         // nil: not yet looked for
-	alone    bool           // the other variant has nothing of ours
-	dying    map[string]int // sets that are to go, and how often that was tried
+	tools    *tools              // nil: not yet looked for
+	alone    bool                // the other variant has nothing of ours
+	dying    map[string]int      // sets that are to go, and how often that was tried
+	read     map[string]*heldSet // the kernel's sets, as this Sync has read them; nil: it has not
 	warnings map[string][]string
 	pace     map[string]*pace
 	now      func() time.Time
@@ -186,6 +188,7 @@ func (d *Driver) Adopt(compilers []*filter.Compiler) {
 func (d *Driver) Sync(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.read = nil
 	if d.tools == nil {
 		t, err := d.findTools(ctx)
 		if err != nil {
@@ -198,15 +201,13 @@ func (d *Driver) Sync(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if f.is == dataplane.IPv6 && !d.hasIPv6() {
-			continue
+		err := d.sync(ctx, f)
+		var s *settingError
+		if errors.As(err, &s) {
+			return err // of no family
 		}
-		if err := d.sync(ctx, f); err != nil {
+		if err != nil {
 			f.trusted = false
-			var s *settingError
-			if errors.As(err, &s) {
-				return err // of no family
-			}
 			errs = append(errs, fmt.Errorf("%s (%v): %w", commands[f.is], d.tools.use, err))
 		}
 		if d.locked {
@@ -218,15 +219,24 @@ func (d *Driver) Sync(ctx context.Context) error {
 		d.alone = err == nil
 		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, d.bury(ctx))...)
+	d.read = nil // many may be in it
+	return errors.Join(append(errs, d.bury(d.tools))...)
 }
 
 func (d *Driver) sync(ctx context.Context, f *family) error {
+	switch {
+	case f.is == dataplane.IPv6 && !d.hasIPv6():
+		f.trusted = false
+		return f.settle()
+	case d.tools.found[d.tools.use].restore[f.is] == "":
+		f.trusted = false
+		return cmp.Or(f.settle(), d.absent(f))
+	}
 	_, _, spare := filter.Marks(f.compiler.Settings().MarkMask)
 	if !f.trusted || spare&-spare != f.im.low.scratch {
 		f.trusted = false
-		if err := f.compiler.Settle(); err != nil {
-			return &settingError{err}
+		if err := f.settle(); err != nil {
+			return err
 		}
 		return d.repair(ctx, f)
 	}
@@ -238,6 +248,14 @@ func (d *Driver) sync(ctx context.Context, f *family) error {
 		return nil
 	}
 	return d.change(f, ch)
+}
+
+// settle has the program be the one of the present state.
+func (f *family) settle() error {
+	if err := f.compiler.Settle(); err != nil {
+		return &settingError{err}
+	}
+	return nil
 }
 
 // settingError says which setting cannot be held.
@@ -334,6 +352,7 @@ func (d *Driver) nameSets(f *family, sets map[string]*filter.SetChange) {
 		if !sc.New || setType(sc.Kind) == "" {
 			continue
 		}
+		d.buryFirst(setName(f.is, name, sc.Kind, 0))
 		n := 0
 		for d.isDying(setName(f.is, name, sc.Kind, n)) || f.taken[setName(f.is, name, sc.Kind, n)] {
 			n++

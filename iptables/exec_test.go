@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +80,101 @@ func TestStandardErrorIsLeftOpen(t *testing.T) {
 			t.Errorf("got %v, want exit code 1 that says no", err)
 		}
 	}
+}
+
+// Whoever keeps a command's output open is waited for no longer than the command may take.
+func TestOutputIsLeftOpen(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	hold, release := filepath.Join(t.TempDir(), "hold"), make(chan struct{})
+	if err := syscall.Mkfifo(hold, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := command{ns: netlink.Current, path: find("sh"), args: []string{"-c", "cat " + hold + " & exit 0"}}
+	go func() {
+		c.run(ctx, func(r io.Reader) error { _, err := io.Copy(io.Discard, r); return err })
+		close(release)
+	}()
+	select {
+	case <-release:
+	case <-time.After(20 * time.Second):
+		t.Error("the command is still waited for")
+	}
+	f, err := os.OpenFile(hold, os.O_WRONLY, 0) // what keeps it open ends
+	if err == nil {
+		f.Close()
+	}
+}
+
+// While another program holds the lock for good it is waited for once, and for a moment at each Sync then; ours come when it lets go.
+func TestLockIsHeld(t *testing.T) {
+	nstest.RequireTool(t, "iptables-legacy-restore")
+	nstest.RequireTool(t, "ipset")
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
+	lock, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(nstest.New(t), Config{Variant: Legacy, LockTime: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Update(sample().Delta())
+	for _, want := range []string{"2", "1", "1"} {
+		if got := d.patience(); got != want {
+			t.Errorf("it waits for %s s, want %s", got, want)
+		}
+		err := d.Sync(context.Background())
+		if err == nil || !strings.Contains(err.Error(), "another program holds the lock") || strings.Contains(err.Error(), "ip6tables") {
+			t.Errorf("error %v, want one that tells of the lock, which both families have in common", err)
+		}
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	mustSync(t, d)
+	if got := d.patience(); got != "2" {
+		t.Errorf("it waits for %s s, want 2", got)
+	}
+}
+
+// A node without ip6tables has IPv4's policy, and is told of what it lacks.
+func TestNoIP6Tables(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		d := newDriver(t, nstest.New(t), v)
+		var err error
+		if d.tools, err = d.findTools(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range d.tools.found {
+			delete(b.restore, dataplane.IPv6)
+			delete(b.save, dataplane.IPv6)
+		}
+		s := sample()
+		for _, on := range []bool{true, false} {
+			s.Settings.IPv6 = on
+			d.Update(s.Delta())
+			err := d.Sync(context.Background())
+			said := strings.Join(d.Warnings(), "\n")
+			if on {
+				said = fmt.Sprint(err)
+			}
+			if !strings.Contains(said, "ip6tables-"+v.String()+"-restore is not on PATH") || !on && err != nil {
+				t.Errorf("with IPv6 %v: error %v, warnings %q", on, err, d.Warnings())
+			}
+			if d.families[0].im == nil || !d.families[0].trusted {
+				t.Error("IPv4 is not in force")
+			}
+		}
+		if err := d.Clean(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func until(t *testing.T, what string, is func() bool) {
@@ -163,9 +259,15 @@ func TestManySetsGo(t *testing.T) {
 		gone := dataplane.NewDelta()
 		gone.Policies[p.ID] = &dataplane.Policy{ID: p.ID}
 		d.Update(gone)
-		mustSync(t, d)
-		if left := strings.Count(b.run("ipset list -n"), "cali40s."); left != 2*maxInUse {
-			t.Errorf("%d sets are left, want the %d that others use", left, 2*maxInUse)
+		until(t, "all sets have gone but those that others use", func() bool {
+			mustSync(t, d)
+			return strings.Count(b.run("ipset list -n"), "cali40s.") == 2*maxInUse
+		})
+		for range 2 * burials { // half of them at a time
+			mustSync(t, d)
+		}
+		if d.hopeful() {
+			t.Error("sets in use are tried at every Sync")
 		}
 		err := d.Clean(context.Background())
 		if want := fmt.Sprintf("%d sets of ours", 2*maxInUse); err == nil || !strings.Contains(err.Error(), want) {

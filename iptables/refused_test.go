@@ -86,6 +86,25 @@ func TestRefusedNamesItsObject(t *testing.T) {
 	})
 }
 
+// Any number of ports, which packets must have or must not, is taken.
+func TestAnyNumberOfPorts(t *testing.T) {
+	both(t, func(t *testing.T, v Variant) {
+		d := newDriver(t, nstest.New(t), v)
+		s := sample()
+		var ports []dataplane.PortRange
+		for i := range uint16(1200) {
+			ports = append(ports, dataplane.PortRange{Min: 3 * i, Max: 3*i + i%2})
+		}
+		s.Policies[webID()].Ingress = []dataplane.Rule{
+			{Action: dataplane.Allow, Protocol: dataplane.TCP, Dst: dataplane.Peer{NotPorts: ports}, Src: dataplane.Peer{NotPorts: ports[7:]}},
+			{Action: dataplane.Allow, Protocol: dataplane.UDP, Dst: dataplane.Peer{Ports: ports}},
+		}
+		d.Update(s.Delta())
+		mustSync(t, d)
+		quiet(t, d)
+	})
+}
+
 func ofWeb(b filter.Blame) bool { return len(b.Policies) == 1 && b.Policies[0].ID == webID() }
 
 // What the kernel refuses is told from what it takes, also by legacy iptables, which does not say.

@@ -37,6 +37,11 @@ func program(f dataplane.Family) *filter.Program {
 		many.Elements[port(100*i+1, 100*i+9)] = struct{}{}
 	}
 	p.Sets["many"] = many
+	most := set(filter.PortRanges)
+	for i := range uint16(slots * (maxParts + 1)) {
+		most.Elements[port(2*i+1, 2*i+1)] = struct{}{}
+	}
+	p.Sets["most"] = most
 	p.Sets["cali-interfaces"] = set(filter.Ifaces, filter.Element{Iface: "cali1"})
 	p.Sets["cali40s.x"] = set(filter.Nets)
 	p.Sets["cali4ps.x"] = set(filter.Triples)
@@ -226,6 +231,39 @@ func TestHelpers(t *testing.T) {
 		if !strings.HasSuffix(at[0], c.way+" "+helper) || !strings.HasSuffix(in[len(in)-1], c.last) {
 			t.Errorf("%+v: got %q and in it %q", c.rule, at, in)
 		}
+	}
+}
+
+// More ports that a packet must not have than one rule of iptables-restore can name are noted in a chain.
+func TestManyPorts(t *testing.T) {
+	tcp := match(filter.Protocol, filter.Number(6))
+	r := rule(filter.Drop, tcp, no(match(filter.DstPort, filter.SetRef{Name: "most", Kind: filter.PortRanges})))
+	got, err := rendered(t, filterTable, dataplane.IPv4, r)
+	if err != nil || len(got) != 3 {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	way, chain, _ := strings.Cut(got[1], " -j ")
+	if way != "-p 6" || !strings.HasPrefix(chain, portsPrefix) || got[2] != "-p 6 -m multiport --dports 0:65535 -m mark --mark 0x0/0x8 -j DROP" {
+		t.Errorf("got %q", got)
+	}
+	p := program(dataplane.IPv4)
+	p.Chains["cali-test"] = &filter.Chain{Base: &filter.Base{Table: filter.FilterTable}, Rules: []filter.Rule{r}}
+	im, _, err := newImage(p, testMask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted := im.placed[filterTable][chain]
+	if len(noted) != maxParts+1 {
+		t.Fatalf("%d rules note a port, want %d", len(noted), maxParts+1)
+	}
+	for _, r := range noted {
+		if len(r.Actions) != 1 || r.Actions[0] != (filter.SetMark{Mask: 8, Value: 8}) {
+			t.Errorf("got %+v", r)
+		}
+	}
+	// When nothing leads to the chain any more, it is forgotten.
+	if _, err := im.apply(p, &filter.Changes{Chains: map[string]*filter.Chain{"cali-test": {Base: p.Chains["cali-test"].Base}}}); err != nil || im.has(chain) {
+		t.Errorf("chain %s is kept, %v", chain, err)
 	}
 }
 

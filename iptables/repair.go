@@ -26,10 +26,12 @@ func (d *Driver) repair(ctx context.Context, f *family) error {
 	if len(have.hidden) > 0 {
 		return fmt.Errorf("table %s holds rules that iptables-nft cannot show, made by the nft tool; move them to a table of another name, or set IptablesBackend to Legacy", have.hidden[0])
 	}
-	sets, err := d.readSets(ctx, d.tools)
-	if err != nil {
-		return err
+	if d.read == nil { // of both families
+		if d.read, err = d.readSets(ctx, d.tools); err != nil {
+			return err
+		}
 	}
+	sets := d.read
 	w := &work{sets: map[string]*filter.SetChange{}}
 	d.compareSets(f, sets, w)
 	if w.edits, err = d.compareTables(f, have); err != nil {
@@ -135,7 +137,7 @@ func (d *Driver) strangers(f *family, have map[string]*heldSet) {
 	}
 	for name := range have {
 		if d.ofFamily(f, name) && !used[name] {
-			d.dying[name] = 0
+			d.dying[name] = min(d.dying[name], burials-1)
 		}
 	}
 	clear(f.taken)

@@ -233,21 +233,9 @@ type heldSet struct {
 
 // readSets reads the kernel's sets that are ours.
 func (d *Driver) readSets(ctx context.Context, t *tools) (map[string]*heldSet, error) {
-	some := false
-	c := command{ns: d.ns, path: t.ipset, args: []string{"list", "-n"}}
-	err := c.run(ctx, func(r io.Reader) error {
-		in := newLines(r)
-		for in.next() {
-			some = some || isOurSet(string(in.line))
-		}
-		return in.err
-	})
 	out := map[string]*heldSet{}
-	if err != nil || !some {
-		return out, explainSets(err, nil)
-	}
-	c.args = []string{"save"}
-	err = c.run(ctx, func(r io.Reader) error { return parseSets(&capped{r, maxSave}, out) })
+	c := command{ns: d.ns, path: t.ipset, args: []string{"save"}}
+	err := c.run(ctx, func(r io.Reader) error { return parseSets(&capped{r, maxSave}, out) })
 	d.stats.Reads++
 	return out, explainSets(err, nil)
 }

@@ -37,7 +37,7 @@ func ParseVariant(s string) (Variant, error) {
 	return Auto, fmt.Errorf("IptablesBackend %q: must be Auto, Legacy or NFT", s)
 }
 
-// binaries are the programs of a variant, by family.
+// binaries are the programs of a variant, by family. There may be none for IPv6.
 type binaries struct {
 	restore, save map[dataplane.Family]string
 	randomFully   bool
@@ -63,7 +63,7 @@ func binariesOf(ctx context.Context, v Variant) *binaries {
 			break
 		}
 	}
-	if len(b.restore) < len(commands) {
+	if b.restore[dataplane.IPv4] == "" {
 		return nil
 	}
 	return b
@@ -95,7 +95,7 @@ func parseVersion(s string) (v Variant, major, minor, patch int) {
 	return Legacy, major, minor, patch
 }
 
-var errNoBinaries = errors.New("iptables: iptables-restore, ip6tables-restore or their -save are not on PATH; install the package iptables")
+var errNoBinaries = errors.New("iptables: iptables-restore or iptables-save is not on PATH; install the package iptables")
 
 // tools are the programs that a Driver uses.
 type tools struct {
@@ -152,7 +152,7 @@ func (d *Driver) detect(ctx context.Context, t *tools) Variant {
 // kubelet and kube-proxy say which variant they use.
 func (d *Driver) foreign(ctx context.Context, t *tools, v Variant) (rules int, hint bool, err error) {
 	for f := range commands {
-		if v == Legacy && !d.legacyInUse(f) {
+		if t.found[v].save[f] == "" || v == Legacy && !d.legacyInUse(f) {
 			continue
 		}
 		c := command{ns: d.ns, path: t.found[v].save[f]}
@@ -181,6 +181,17 @@ func (d *Driver) foreign(ctx context.Context, t *tools, v Variant) (rules int, h
 func (d *Driver) legacyInUse(f dataplane.Family) bool {
 	name := map[dataplane.Family]string{dataplane.IPv4: "ip_tables_names", dataplane.IPv6: "ip6_tables_names"}[f]
 	return len(d.procNet(name)) > 0
+}
+
+// absent says that a family is not held for want of its programs. It is an error if pods may speak it; else
+// something to know, for then they do so only if the node lets them.
+func (d *Driver) absent(f *family) error {
+	what := fmt.Sprintf("%s-%v-restore is not on PATH", commands[f.is], d.tools.use)
+	if f.compiler.Settings().IPv6 {
+		return fmt.Errorf("%s: IPv6 is not governed by policy; install the package iptables whole, or set ipv6Support to false", what)
+	}
+	d.warnings[commands[f.is]] = []string{what + ": nothing but the devices' own setting keeps pods from speaking IPv6"}
+	return nil
 }
 
 // hasIPv6 tells whether the kernel speaks IPv6 in the namespace.
