@@ -5,17 +5,21 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/calicogo/calico/api"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/netlink"
+	"github.com/calicogo/calico/store"
 )
 
 // faulty is a node that watches, with two pods and probes between them, for tests of what goes wrong.
@@ -160,7 +164,9 @@ func TestAnswersThatAreLost(t *testing.T) {
 		}
 		r.Update(d)
 		w.agent.Resync()
-		w.until("the change is in the kernel", func() bool { return strings.Contains(sh(t, w.ns, "nft list table ip calico"), fmt.Sprintf("10.79.%d.1", n)) })
+		w.until("the change is in the kernel", func() bool {
+			return strings.Contains(sh(t, w.ns, "nft list table ip calico"), fmt.Sprintf("10.79.%d.1", n))
+		})
 		w.good(fmt.Sprint("change ", n), p)
 	}
 	if n := w.rules.Stats().Reads - reads; n < 5 {
@@ -278,3 +284,116 @@ func TestForeignUseOfIptables(t *testing.T) {
 	}
 }
 
+// A pod that comes while the rules go from one backend to another has its rules, and they are right, when
+// [Agent.Programmed] says so.
+func TestPodThatComesInMidSwitch(t *testing.T) {
+	t.Parallel()
+	requireIptables(t)
+	w, r, p := faulty(t)
+	all := &api.Profile{Meta: api.Named(api.KindProfile, "", "all")}
+	all.Spec.Ingress, all.Spec.Egress = []api.Rule{{Action: api.Allow}}, []api.Rule{{Action: api.Allow}}
+	w.agent.Update(store.Update{Revision: 2, InSync: true, Events: []store.Event{{Key: store.KeyOf(all), Object: all}}})
+	for i, c := range []choice{ofIptables("nft"), {}, ofIptables("legacy"), ofIptables("nft"), {}} {
+		n := 3 + i
+		pod := podOf(t, w.ns, n)
+		at := attachment(fmt.Sprint("c", n), fmt.Sprint("cali", n), fmt.Sprintf("10.65.0.%d", n))
+		at.Endpoint.Spec.Profiles = []string{"all"}
+		choose(r, c.backend, c.iptables.Variant)
+		w.agent.Resync()
+		w.agent.SetAttachment(at.ID, at)
+		if err := w.agent.Programmed(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+		if r.Backend() != c.backend {
+			t.Errorf("%v is in use, want %v", r.Backend(), c)
+		}
+		p.first(w, pod, uint32(ofOthers+n))
+	}
+	w.good("all pods", p)
+}
+
+// first has the first packets of a pod go to a port that a policy denies, and then to one that it allows, which must come.
+func (p *probes) first(w *world, pod int, number uint32) {
+	w.t.Helper()
+	err := netlink.Do(pod, func() error {
+		for _, port := range []int{portDenied, portAllowed} {
+			if err := sendProbe(port, number); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.until("the first packet of a new pod comes", func() bool { return p.lost(number, number) == 0 })
+}
+
+// maskedEnv has this test run in a process of its own, with mounts of its own.
+const maskedEnv = "CALICO_TEST_MASKED"
+
+// Without the programs of iptables the rules are in nftables whatever the settings ask for, and go to iptables when
+// the programs are there.
+func TestWithoutIptables(t *testing.T) {
+	requireIptables(t)
+	if os.Getenv(maskedEnv) == "" {
+		t.Parallel()
+		nstest.RequireRoot(t)
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestWithoutIptables$", "-test.timeout=2m")
+		cmd.Env = append(os.Environ(), maskedEnv+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	unmask := mask(t, "iptables*", "ip6tables*", "xtables*", "ipset*")
+	w, r, p := faulty(t)
+	choose(r, dataplane.Iptables, "auto")
+	w.agent.Resync()
+	w.problem("iptables (auto) cannot hold the rules", "install iptables and ipset", "until then nftables holds them")
+	r.Update(otherPolicy(1))
+	w.agent.Resync()
+	w.until("a change is in nftables", func() bool { return strings.Contains(sh(t, w.ns, "nft list table ip calico"), "10.79.1.1") })
+	if s, _ := w.agent.Status(); s.Stuck != nil {
+		t.Errorf("stuck: %v", s.Stuck)
+	}
+	p.passed(w)
+	w.closed("without iptables", p)
+	unmask()
+	w.agent.Resync(DriverRules)
+	w.good("with iptables", p)
+	if r.Backend() != dataplane.Iptables {
+		t.Errorf("%v is in use", r.Backend())
+	}
+}
+
+// mask hides programs from this process, which has mounts of its own, until unmask.
+func mask(t *testing.T, patterns ...string) (unmask func()) {
+	t.Helper()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	var hidden []string
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin") {
+		for _, pattern := range patterns {
+			paths, _ := filepath.Glob(filepath.Join(dir, pattern))
+			for _, path := range paths {
+				if st, err := os.Stat(path); err != nil || st.Mode()&0o111 == 0 {
+					continue // hidden by another name
+				}
+				if err := unix.Mount("/dev/null", path, "", unix.MS_BIND, ""); err != nil {
+					t.Fatal(path, err)
+				}
+				hidden = append(hidden, path)
+			}
+		}
+	}
+	return func() {
+		for _, path := range hidden {
+			if err := unix.Unmount(path, 0); err != nil {
+				t.Error(path, err)
+			}
+		}
+	}
+}
