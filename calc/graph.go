@@ -198,7 +198,6 @@ func (g *Graph) Prepare() {
 func (g *Graph) Flush() *dataplane.Delta {
 	g.begin()
 	g.settleContents()
-	g.settleTiers()
 	g.settleEndpoints()
 	g.settleUse()
 	g.settleFabric()
@@ -227,6 +226,7 @@ func (g *Graph) settleContents() {
 	g.wasV6 = g.v6
 	g.settleProfiles()
 	g.settlePolicies()
+	g.settleTiers()
 }
 
 // settleUse settles the rules of whatever governs somebody here, and the sets that they name.

@@ -170,7 +170,7 @@ func (g *Graph) putMember(s *liveSet, m member, v6, in bool) {
 	if s.uses == 0 {
 		return // going out of use
 	}
-	g.rules.touched.add(s)
+	g.rules.touchSet(s)
 	if n := len(m.nets.lists().v4); in && n > 1 && s.port == "" {
 		s.v4.expect(n)
 	}

@@ -16,6 +16,8 @@ type liveSet struct {
 	uses    int32 // by policies and profiles in use
 	indexed bool  // the index of members has it
 	fresh   bool  // not in a Delta yet
+	touched bool  // on the list of ruleTables
+	gone    bool  // out of use
 	v4      multiset[packed4]
 	v6      multiset[packed6]
 }

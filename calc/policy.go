@@ -204,7 +204,10 @@ func newRuling(id dataplane.PolicyID, in, out []api.Rule) *ruling {
 
 // distinct lists the sets that are in a or b, each once.
 func distinct(a, b []set) []set {
-	all := slices.Concat(a, b)
+	all := a
+	if len(b) > 0 {
+		all = slices.Concat(a, b)
+	}
 	slices.SortFunc(all, func(a, b set) int { return cmp.Compare(a.id, b.id) })
 	return slices.CompactFunc(all, func(a, b set) bool { return a.id == b.id })
 }

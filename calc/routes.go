@@ -119,7 +119,7 @@ func (g *Graph) changedPools() bool {
 func (g *Graph) holdOwn(in bool) func(dataplane.SetID, dataplane.Member) {
 	return func(id dataplane.SetID, m dataplane.Member) {
 		s := g.rules.live[id]
-		g.rules.touched.add(s)
+		g.rules.touchSet(s)
 		s.hold(m, in)
 	}
 }

@@ -54,7 +54,7 @@ type ruleError struct {
 func compileRules(rules []api.Rule, namespace, direction string) compiled {
 	var c compiled
 	for i := range rules {
-		b := ruleBuilder{namespace: namespace}
+		b := ruleBuilder{namespace: namespace, sets: c.sets}
 		b.rule.Index = uint16(min(i, math.MaxUint16))
 		b.build(&rules[i])
 		for _, e := range b.errs {
@@ -63,7 +63,7 @@ func compileRules(rules []api.Rule, namespace, direction string) compiled {
 		}
 		if b.finish() {
 			c.rules = append(c.rules, b.rule)
-			c.sets = append(c.sets, b.sets...)
+			c.sets = b.sets
 		}
 	}
 	return c
@@ -77,7 +77,7 @@ func denyAll() compiled { return compiled{rules: []dataplane.Rule{{Action: datap
 type ruleBuilder struct {
 	namespace string
 	rule      dataplane.Rule
-	sets      []set
+	sets      []set // of the rules before, too
 	errs      []ruleError
 	never     bool // no packet can match: the conditions name different families
 }

@@ -15,7 +15,7 @@ type ruleTables struct {
 	profiles      map[string]*ruling // as last given out
 	live          map[dataplane.SetID]*liveSet
 	counted       keySet[*liveSet] // whose uses changed
-	touched       keySet[*liveSet] // whose members may have
+	touched       []*liveSet       // whose members may have
 }
 
 func newRuleTables() ruleTables {
@@ -24,12 +24,11 @@ func newRuleTables() ruleTables {
 		profiles:      map[string]*ruling{},
 		live:          map[dataplane.SetID]*liveSet{},
 		counted:       keySet[*liveSet]{},
-		touched:       keySet[*liveSet]{},
 	}
 	for _, id := range ownSets {
 		s := newLiveSet(set{id: id})
 		r.live[id] = s
-		r.touched.add(s)
+		r.touchSet(s)
 	}
 	return r
 }
@@ -39,6 +38,14 @@ func (r *ruleTables) touch(i *policyItem) {
 	if !i.touched {
 		i.touched = true
 		r.policies = append(r.policies, i)
+	}
+}
+
+// touchSet makes the next emission look at a set.
+func (r *ruleTables) touchSet(s *liveSet) {
+	if !s.touched {
+		s.touched = true
+		r.touched = append(r.touched, s)
 	}
 }
 
@@ -122,11 +129,11 @@ func (g *Graph) settleSets() {
 		switch {
 		case s.uses > 0 && !s.indexed:
 			s.indexed = true
-			r.touched.add(s)
+			r.touchSet(s)
 			g.fill(s)
 		case s.uses == 0:
 			delete(r.live, s.id)
-			delete(r.touched, s)
+			s.gone = true
 			if s.indexed {
 				g.unfill(s)
 				g.delta.Sets[s.id] = nil
@@ -155,10 +162,14 @@ func (g *Graph) unfill(s *liveSet) {
 
 // emitSets notes what changed in the sets.
 func (g *Graph) emitSets() {
-	for s := range g.rules.touched {
+	for _, s := range g.rules.touched {
+		s.touched = false
+		if s.gone {
+			continue
+		}
 		if d := s.delta(); d != nil {
 			g.delta.Sets[s.id] = d
 		}
 	}
-	g.rules.touched.reset()
+	g.rules.touched = nil
 }

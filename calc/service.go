@@ -131,7 +131,7 @@ func (g *Graph) useService(s *liveSet, in bool) {
 }
 
 func (g *Graph) putSlice(s *liveSet, l *slice, v6, in bool) {
-	g.rules.touched.add(s)
+	g.rules.touchSet(s)
 	l.each(&s.set, v6, func(x packed4) { s.v4.note(x, in) }, func(x packed6) { s.v6.note(x, in) })
 }
 

@@ -98,7 +98,7 @@ func (x *Index[S, I]) change(e *entry[S, I], sel *selector.Selector) {
 	if old != nil {
 		x.unfile(e)
 		for _, c := range x.candidates(old) {
-			if x.evaluate(old, c) && (sel == nil || !x.evaluate(sel, c)) {
+			if x.confirm(old, c) && (sel == nil || !x.evaluate(sel, c)) {
 				c.drop(e)
 				x.reportAll(e, c, false)
 			}
@@ -110,7 +110,7 @@ func (x *Index[S, I]) change(e *entry[S, I], sel *selector.Selector) {
 	}
 	x.file(e)
 	for _, c := range x.candidates(sel) {
-		if x.evaluate(sel, c) && (old == nil || !x.evaluate(old, c)) {
+		if x.confirm(sel, c) && (old == nil || !x.evaluate(old, c)) {
 			c.matches = append(c.matches, e)
 			x.reportAll(e, c, true)
 		}
@@ -151,7 +151,7 @@ func (x *Index[S, I]) match(c *class[S, I], filed roster[*entry[S, I]]) {
 			continue // seen under another label
 		}
 		e.mark = x.mark
-		if x.evaluate(e.sel, c) {
+		if x.confirm(e.sel, c) {
 			x.matches = append(x.matches, e)
 		}
 	}

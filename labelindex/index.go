@@ -144,7 +144,7 @@ func (x *Index[S, I]) Items(sel S) iter.Seq[I] {
 			return
 		}
 		for _, c := range x.candidates(e.sel) {
-			if !x.evaluate(e.sel, c) {
+			if !x.confirm(e.sel, c) {
 				continue
 			}
 			for _, item := range c.members {
@@ -170,6 +170,11 @@ func (x *Index[S, I]) Stats() Stats {
 	s := x.stats
 	s.Items, s.Selectors, s.Unfiled = len(x.items), len(x.selectors), len(x.free)
 	return s
+}
+
+// confirm is evaluate for a class that has what the selector requires.
+func (x *Index[S, I]) confirm(sel *selector.Selector, c *class[S, I]) bool {
+	return sel.RequiresNoMore() || x.evaluate(sel, c)
 }
 
 func (x *Index[S, I]) evaluate(sel *selector.Selector, c *class[S, I]) bool {

@@ -68,6 +68,9 @@ func Or(sels ...*Selector) *Selector { return join(opOr, node{op: opAll, not: tr
 
 // join makes one chain of sels, dropping the operands that change nothing.
 func join(o op, neutral node, sels []*Selector) *Selector {
+	if len(sels) == 1 {
+		return sels[0] // which never changes
+	}
 	var kids []node
 	for _, s := range sels {
 		switch r := s.root; {

@@ -141,6 +141,9 @@ func TestRandom(t *testing.T) {
 			if want && known && !met(list, m) {
 				t.Fatalf("%q matches %v, which meets none of %v", p.text, m, list)
 			}
+			if s.RequiresNoMore() && (!known || met(list, m) != want) {
+				t.Fatalf("%q requires no more than %v and on %v is %v", p.text, list, m, want)
+			}
 			if And(s, other).Matches(m) != (want && q.match(m)) || Or(s, other).Matches(m) != (want || q.match(m)) || Not(s).Matches(m) == want {
 				t.Fatalf("%s with %s on %v: wrong And, Or or Not", s, other, m)
 			}

@@ -25,6 +25,13 @@ func (s *Selector) RequiresOneOf(cost func(Requirement) int) ([]Requirement, boo
 	return n.list, known
 }
 
+// RequiresNoMore tells that all labels that meet one of the requirements that RequiresOneOf returns
+// are matched. It is true of has(a), a == "b" and a in {"b", "c"}; of what else it is so is not told.
+func (s *Selector) RequiresNoMore() bool {
+	op := s.root.op
+	return !s.root.not && (op == opHas || op == opEqual || op == opIn)
+}
+
 func plainCost(r Requirement) int {
 	if r.Any {
 		return 1000

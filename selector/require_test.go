@@ -46,6 +46,14 @@ func TestRequiresOneOf(t *testing.T) {
 			t.Errorf("%s requires %s, want %s", c.sel, got, c.want)
 		}
 	}
+	for sel, want := range map[string]bool{
+		`has(a)`: true, `a == "b"`: true, `a in {"b", "c"}`: true, `a in {}`: true,
+		`!has(a)`: false, `!a == "b"`: false, `a contains "b"`: false, `a != "b"`: false, `all()`: false, `has(a) && has(b)`: false,
+	} {
+		if got := MustParse(sel).RequiresNoMore(); got != want {
+			t.Errorf("%s requires no more: %v", sel, got)
+		}
+	}
 	dear := func(r Requirement) int {
 		if r.Label == "namespace" {
 			return 100

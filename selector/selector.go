@@ -29,7 +29,7 @@ const idPrefix = "s:"
 // the selector matches. It is 40 bytes long.
 func (s *Selector) ID() string {
 	return s.id.get(func() string {
-		sum := sha256.Sum224([]byte(idPrefix + s.String()))
+		sum := sha256.Sum224(s.root.appendText([]byte(idPrefix)))
 		return idPrefix + base64.RawURLEncoding.EncodeToString(sum[:])
 	})
 }
