@@ -20,6 +20,7 @@ import (
 type Driver struct {
 	h         *netlink.Handle
 	compilers func() []*filter.Compiler
+	few       int // fewFlows, but in tests
 
 	turn turn
 	held bool // the loop has the turn
@@ -51,7 +52,7 @@ type Stats struct {
 // [Supported].
 func New(h *netlink.Handle, compilers func() []*filter.Compiler) (*Driver, error) {
 	d := &Driver{
-		h: h, compilers: compilers, turn: newTurn(),
+		h: h, compilers: compilers, few: fewFlows, turn: newTurn(),
 		owners: newOwners(), settings: dataplane.DefaultSettings(), next: newScope(),
 	}
 	d.next.everything()

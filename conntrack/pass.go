@@ -220,7 +220,7 @@ const (
 // queries returns what to ask the kernel where it has n flows: for all; or, of a family in which it is about few addresses,
 // for what those send and what is sent to them.
 func (p *Pass) queries(n int) (out []netlink.Query) {
-	if n <= fewFlows {
+	if n <= p.d.few {
 		return []netlink.Query{{Family: unix.AF_UNSPEC}}
 	}
 	addrs, many := p.addrs()
