@@ -88,9 +88,27 @@ func (d *Driver) usable(f *family, name string, set *filter.Set, have map[string
 	}
 }
 
+// is tells whether a set is as it must be, without telling how it would differ. One that has all addresses, which are two members, is
+// not told so.
+func (h *heldSet) is(set *filter.Set) bool {
+	if len(h.members) != len(set.Elements) {
+		return false
+	}
+	for _, m := range h.members {
+		e, ok := parseMember(set.Kind, m)
+		if _, has := set.Elements[e]; !ok || !has {
+			return false
+		}
+	}
+	return true
+}
+
 // compareSet finds how a set differs. Members that no set of ours can have go to wipe.
 func compareSet(kname string, set *filter.Set, h *heldSet, wipe *setEdit) *filter.SetChange {
 	sc := &filter.SetChange{Kind: set.Kind, Sense: set.Sense}
+	if h.is(set) {
+		return sc
+	}
 	missing := map[string]filter.Element{}
 	for e := range set.Elements {
 		for _, m := range members(set.Kind, e) {
