@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/calicogo/calico/api"
 )
@@ -47,6 +49,7 @@ var (
 	seconds      = Type{"a number of seconds, and in FelixConfiguration a duration such as 90s", time.Duration(0), durationIn(time.Second), yamlDuration(time.Second)}
 	milliseconds = Type{"a number of milliseconds, and in FelixConfiguration a duration such as 50ms", time.Duration(0), durationIn(time.Millisecond), yamlDuration(time.Millisecond)}
 	text         = Type{"any text", "", func(s string) (any, error) { return s, nil }, yamlText}
+	logPrefix    = Type{"a text of at most 125 bytes, in one line", "", parseLogPrefix, yamlText}
 	path         = Type{"a path", "", parsePath, yamlText}
 	expression   = Type{"a regular expression", (*regexp.Regexp)(nil), parseExpression, yamlText}
 	keyValues    = Type{"a list of KEY=VALUE pairs, separated by commas", map[string]string(nil), parseKeyValues, yamlText}
@@ -59,12 +62,11 @@ var (
 	portRange    = Type{"a port from 0 to 65535, or a range such as 1000:2000", PortRange{}, asAny(parseRange), yamlText}
 	portRanges   = Type{"a list of ports and ranges such as 30000:32767, separated by commas", []PortRange(nil), parseList(parseRange), yamlText}
 	hostPorts    = Type{"a list such as tcp:22,udp:[fd00::/64]:53, separated by commas: protocol, network and port", []HostPort(nil), parseList(parseHostPort), yamlHostPorts}
-	markMask     = Type{"a 32-bit mask with at least two bits set, such as 0xffff0000", uint32(0), parseMask, yamlNumber}
 	dscp         = Type{"a DSCP from 0 to 63, or its name such as EF or AF41", uint8(0), parseDSCP, yamlText}
 	tableRange   = Type{"a range of routing tables such as 1-250", TableRange{}, asAny(parseTables(250)), yamlTables}
 	tableRanges  = Type{"a list of ranges of routing tables such as 1-250,10000-10999", []TableRange(nil), parseTableRanges, yamlTables}
 
-	interfacePrefixes = Type{"a list of prefixes, 1 to 15 letters, digits, '_' or '-' each, separated by commas", []string(nil), parsePrefixes, yamlText}
+	interfacePrefixes = Type{"a list of prefixes, 1 to 14 letters, digits, '_' or '-' each, separated by commas", []string(nil), parsePrefixes, yamlText}
 	interfaceNames    = Type{"a list of interface names, separated by commas", []string(nil), parseList(matching(ifaceName)), yamlText}
 	interfaceList     = Type{"a list of interface names and /regular expressions/, separated by commas", []string(nil), parseList(parseInterface), yamlText}
 )
@@ -75,7 +77,7 @@ var (
 	hostAddr    = regexp.MustCompile(`^[a-zA-Z0-9:._+-]{1,64}$`)
 	hostName    = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 	ifaceName   = regexp.MustCompile(`^[a-zA-Z0-9:._+-]{1,15}$`)
-	ifacePrefix = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,15}$`)
+	ifacePrefix = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,14}$`) // the kernel takes 15, and something must follow
 	dnsLabel    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 )
 
@@ -156,6 +158,14 @@ func durationIn(unit time.Duration) func(string) (any, error) {
 		}
 		return time.Duration(math.Round(f * float64(unit))), nil
 	}
+}
+
+// parseLogPrefix leaves room, within the kernel's 127 bytes, for what is put behind it.
+func parseLogPrefix(s string) (any, error) {
+	if len(s) > 125 || strings.ContainsFunc(s, unicode.IsControl) {
+		return nil, errWant
+	}
+	return s, nil
 }
 
 func parsePath(s string) (any, error) {
@@ -287,12 +297,15 @@ func parseHostPort(s string) (HostPort, error) {
 	return p, err
 }
 
-func parseMask(s string) (any, error) {
-	n, err := strconv.ParseUint(s, 0, 32)
-	if err != nil || n&(n-1) == 0 { // no bit, or one
-		return nil, errWant
-	}
-	return uint32(n), nil
+// markMask is a mask of the packet mark. Policy takes some of its bits for its own, as package filter has it.
+func markMask(least int) Type {
+	return Type{fmt.Sprintf("a 32-bit mask with at least %d bits set, such as 0xffff0000", least), uint32(0), func(s string) (any, error) {
+		n, err := strconv.ParseUint(s, 0, 32)
+		if err != nil || bits.OnesCount64(n) < least {
+			return nil, errWant
+		}
+		return uint32(n), nil
+	}, yamlNumber}
 }
 
 // dscpNames are those of RFC 2474, 2597, 3246, 5865 and 8622.

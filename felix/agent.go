@@ -51,6 +51,7 @@ type Agent struct {
 	graph    *calc.Graph
 	inSync   bool
 	attached map[dataplane.AttachmentID]dataplane.Interface
+	settings settings
 
 	mu      sync.Mutex
 	pending input
@@ -85,7 +86,7 @@ func New(cfg Config) *Agent {
 		cfg.Resync = 90 * time.Second
 	}
 	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), notes: map[string]string{}, changed: make(chan struct{}),
-		attached: map[dataplane.AttachmentID]dataplane.Interface{}}
+		attached: map[dataplane.AttachmentID]dataplane.Interface{}, settings: newSettings(cfg.Node)}
 	a.loop = watch.Loop{Bell: watch.NewBell(), Step: a.step, Resync: a.distrust, Interval: cfg.Resync}
 	a.useFlows()
 	return a
@@ -184,7 +185,7 @@ func (a *Agent) step(ctx context.Context) error {
 
 func (a *Agent) put(in input) {
 	for k, o := range in.objects {
-		if o == nil {
+		if o = a.settings.sound(k, o); o == nil {
 			a.graph.Remove(k)
 		} else {
 			a.graph.Put(o)

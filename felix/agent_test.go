@@ -76,6 +76,12 @@ func (k *kernel) setGate(c chan struct{}) {
 	k.gate = c
 }
 
+func (k *kernel) settings() dataplane.Settings {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.want.Settings
+}
+
 func (k *kernel) counts() (syncs, resyncs, have int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

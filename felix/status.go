@@ -66,7 +66,7 @@ func (a *Agent) report(rev store.Revision, seq uint64, results []result) {
 			s.failed[k] = err
 		}
 	}
-	for _, p := range a.graph.Problems() {
+	for _, p := range append(a.graph.Problems(), a.settings.problems()...) {
 		s.Problems = append(s.Problems, Problem{Part: "calc", Message: fmt.Sprint(p)})
 	}
 	a.mu.Lock()
