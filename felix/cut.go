@@ -166,6 +166,9 @@ func (a *Agent) useFlows() {
 		return
 	}
 	f.ring = a.loop.Bell.Ring
+	if r, ok := driver[*rules](a); ok && f.d != nil {
+		r.differ = f.d.Changed
+	}
 	if f.missing != nil {
 		a.notes[DriverFlows] = f.missing.Error()
 	}

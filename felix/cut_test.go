@@ -271,6 +271,88 @@ func TestCutBesideLesserTrouble(t *testing.T) {
 	}
 }
 
+// refusing is a backend that refuses a policy's rules some times.
+type refusing struct {
+	backend
+	policy dataplane.PolicyID
+	times  int
+}
+
+func (r *refusing) Sync(ctx context.Context) error {
+	if r.times == 0 {
+		return r.backend.Sync(ctx)
+	}
+	r.times--
+	for _, c := range r.Compilers() {
+		_ = c.Settle()
+		for name := range c.Program().Chains {
+			for _, p := range c.Blame(name).Policies {
+				if p.ID == r.policy {
+					return &filter.Refused{Object: name, Err: errors.New("not with this kernel")}
+				}
+			}
+		}
+	}
+	return errors.New("no such policy")
+}
+
+func (r *refusing) Close() {}
+
+// TestCutOfOutcast holds that a flow is cut as soon as the policy that allows it is left out, and no more once that is taken again.
+func TestCutOfOutcast(t *testing.T) {
+	t.Parallel()
+	c := newCutting(t)
+	allow := web(dataplane.Rule{Action: dataplane.Allow, Protocol: dataplane.UDP})
+	b := &refusing{backend: keptOpen{c.rules}}
+	r := newRules(func(choice) (backend, error) { return b, nil })
+	a := New(Config{Node: "n1", Log: slog.New(slog.DiscardHandler), Drivers: []Driver{{DriverRules, r}, {DriverFlows, c.flows}}})
+	rev := store.Revision(1)
+	reach := func(d *dataplane.Delta, trouble bool) {
+		t.Helper()
+		rev++
+		r.Update(d)
+		c.flows.Update(d)
+		for end := time.After(10 * time.Second); a.status.Revision < rev; {
+			if err := a.sync(t.Context(), rev, 0); err != nil && !trouble {
+				t.Fatal(err)
+			}
+			select {
+			case <-time.After(time.Millisecond):
+			case <-end:
+				t.Fatal("flows do not obey the rules")
+			}
+		}
+	}
+	c.state.Apply(allow)
+	reach(c.state.Delta(), false)
+	if c.marked() {
+		t.Fatal("the flow is cut though it is allowed")
+	}
+	for id := range allow.Policies {
+		b.policy, b.times = id, patient
+	}
+	reach(allow, true)
+	if len(r.Problems()) == 0 || !c.marked() {
+		t.Errorf("problems %v, the flow cut %v, want it cut by a policy that is left out", r.Problems(), c.marked())
+	}
+	reach(allow, false)
+	if len(r.Problems()) > 0 || c.marked() {
+		t.Errorf("problems %v, the flow cut %v, want neither", r.Problems(), c.marked())
+	}
+	s := c.state.Settings
+	for id := range allow.Policies {
+		b.policy, b.times = id, patient
+	}
+	reach(allow, true)
+	again := dataplane.NewDelta() // of which the policy is no part
+	s.Refresh++
+	again.Settings = &s
+	reach(again, false)
+	if c.marked() {
+		t.Error("the policy is taken again, and the flow is still cut")
+	}
+}
+
 // TestCutAfterMeddling holds that a flow that began while somebody had our table out of the way is cut when
 // the table is back, though nothing changed in what is wanted.
 func TestCutAfterMeddling(t *testing.T) {

@@ -81,10 +81,11 @@ type rules struct {
 	refresh   time.Duration
 	read      time.Time // when the kernel was last distrusted as a whole
 	outcasts  outcasts
-	switched  bool     // from one backend to another
-	traces    bool     // as last looked: iptables' tables may have something of ours
-	started   bool     // a first Sync is over; what can wait until then does
-	warnings  []string // of what others have that stands in the way
+	differ    func(*dataplane.Delta) // is told what the rules have otherwise than was said
+	switched  bool                   // from one backend to another
+	traces    bool                   // as last looked: iptables' tables may have something of ours
+	started   bool                   // a first Sync is over; what can wait until then does
+	warnings  []string               // of what others have that stands in the way
 
 	ns  int
 	nft *nft.Driver // kept open: who watches knows its socket; nil: the kernel has no nftables
@@ -93,7 +94,7 @@ type rules struct {
 var _ dataplane.Driver = (*rules)(nil)
 
 func newRules(open opener) *rules {
-	r := &rules{open: open, now: time.Now, refresh: dataplane.DefaultSettings().Refresh, outcasts: newOutcasts()}
+	r := &rules{open: open, now: time.Now, refresh: dataplane.DefaultSettings().Refresh, outcasts: newOutcasts(), differ: func(*dataplane.Delta) {}}
 	for _, f := range dataplane.Families {
 		r.compilers = append(r.compilers, filter.NewCompiler(f))
 	}
@@ -145,7 +146,11 @@ func (r *rules) Update(d *dataplane.Delta) {
 		}
 		r.refresh = s.Refresh
 	}
-	r.update(r.outcasts.update(d))
+	both := r.outcasts.update(d)
+	if both != d {
+		r.differ(both)
+	}
+	r.update(both)
 }
 
 func (r *rules) update(d *dataplane.Delta) {
@@ -358,6 +363,7 @@ func (r *rules) hold(ctx context.Context) error {
 		if d == nil {
 			return explained(err, r.compilers)
 		}
+		r.differ(d)
 		r.cur.Update(d)
 		err = r.cur.Sync(ctx)
 	}
