@@ -20,7 +20,16 @@ import (
 func TestEveryWay(t *testing.T) {
 	t.Parallel()
 	nstest.RequireTool(t, "nft")
-	w := newWorld(t, 1, 2)
+	for name := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			everyWay(t, name)
+		})
+	}
+}
+
+func everyWay(t *testing.T, name string) {
+	w := newWorldOf(t, name, 1, 2)
 	w.state.Settings.EndpointToHost = dataplane.Allow
 	w.sh(w.node, `nft -f - <<END
 table ip svc { chain pre { type nat hook prerouting priority dstnat

@@ -13,29 +13,56 @@ import (
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
 	"github.com/calicogo/calico/internal/nstest"
+	"github.com/calicogo/calico/iptables"
 	"github.com/calicogo/calico/netlink"
 	"github.com/calicogo/calico/nft"
 )
 
 // world is a node with pods, each in a namespace of its own, and a host beyond its uplink.
 type world struct {
-	t         *testing.T
-	node      int
-	pods      map[int]int // namespaces
-	outside   int
-	state     *dataplane.State
-	rules     *nft.Driver
-	compilers []*filter.Compiler
-	flows     *conntrack.Driver
-	table     *netlink.Conntrack // to look at
+	t       *testing.T
+	node    int
+	pods    map[int]int // namespaces
+	outside int
+	state   *dataplane.State
+	open    opener
+	rules   backend
+	flows   *conntrack.Driver
+	table   *netlink.Conntrack // to look at
 }
 
 var ctx = context.Background()
 
+// backend is what holds the rules in the kernel.
+type backend interface {
+	dataplane.Driver
+	Compilers() []*filter.Compiler
+	Close()
+}
+
+// opener makes a backend of a namespace.
+type opener func(ns int) (backend, error)
+
+// backends are those that there are, by name.
+var backends = map[string]opener{
+	"nft":             func(ns int) (backend, error) { return nft.New(ns, nft.Config{}) },
+	"iptables-nft":    func(ns int) (backend, error) { return iptables.New(ns, iptables.Config{Variant: iptables.NFT}) },
+	"iptables-legacy": func(ns int) (backend, error) { return iptables.New(ns, iptables.Config{Variant: iptables.Legacy}) },
+}
+
 func newWorld(t *testing.T, pods ...int) *world {
 	t.Helper()
+	return newWorldOf(t, "nft", pods...)
+}
+
+// newWorldOf is newWorld with the named backend.
+func newWorldOf(t *testing.T, name string, pods ...int) *world {
+	t.Helper()
+	for _, tool := range map[string][]string{"iptables-nft": {"iptables-nft-save", "ipset"}, "iptables-legacy": {"iptables-legacy-save", "ipset"}}[name] {
+		nstest.RequireTool(t, tool)
+	}
 	nstest.RequireTool(t, "ip")
-	w := &world{t: t, node: nstest.New(t), outside: nstest.New(t), pods: map[int]int{}, state: dataplane.NewState()}
+	w := &world{t: t, open: backends[name], node: nstest.New(t), outside: nstest.New(t), pods: map[int]int{}, state: dataplane.NewState()}
 	w.sh(w.node, `sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.default.accept_dad=0`)
 	for _, n := range pods {
 		w.pod(n)
@@ -66,11 +93,10 @@ func (w *world) start() {
 	h, err := netlink.Open(w.node)
 	w.must(err)
 	w.t.Cleanup(h.Close)
-	w.compilers = []*filter.Compiler{filter.NewCompiler(dataplane.IPv4), filter.NewCompiler(dataplane.IPv6)}
-	w.rules, err = nft.New(w.node, nft.Config{})
+	w.rules, err = w.open(w.node)
 	w.must(err)
 	w.t.Cleanup(w.rules.Close)
-	w.flows, err = conntrack.New(h, func() []*filter.Compiler { return w.compilers })
+	w.flows, err = conntrack.New(h, w.rules.Compilers)
 	w.must(err)
 	w.t.Cleanup(w.flows.Close)
 }
@@ -170,10 +196,6 @@ func (w *world) apply(change func(*dataplane.Delta)) {
 func (w *world) applyRules(d *dataplane.Delta) {
 	w.t.Helper()
 	w.state.Apply(d)
-	for _, c := range w.compilers {
-		c.Update(d)
-		w.must(c.Settle())
-	}
 	w.rules.Update(d)
 	w.flows.Update(d)
 	w.must(w.rules.Sync(ctx))
