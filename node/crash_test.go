@@ -3,13 +3,10 @@ package node
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -25,6 +22,7 @@ import (
 	vnl "github.com/vishvananda/netlink"
 
 	"github.com/calicogo/calico/api"
+	"github.com/calicogo/calico/config"
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/ipam"
@@ -38,8 +36,17 @@ import (
 // endpoint.
 const childEnv = "CALICO_TEST_AGENT"
 
+// withoutEnv names what that agent must do without.
+const withoutEnv = "CALICO_TEST_WITHOUT"
+
 func TestMain(m *testing.M) {
 	if dir, endpoint, ok := strings.Cut(os.Getenv(childEnv), " "); ok {
+		if os.Getenv(withoutEnv) == "iptables" {
+			if err := hideIptables(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}
 		go func() { // the other end is this test's, whatever becomes of it
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			os.Exit(1)
@@ -74,6 +81,7 @@ func runAgent(dir, endpoint string) error {
 	return Run(context.Background(), Config{
 		Name: "n1", Version: "test", Datastore: etcd.Config{Endpoints: []string{endpoint}},
 		IPv4: AddressSetting{Given: netip.MustParsePrefix("192.0.2.1/24")}, IPv6: AddressSetting{Off: true},
+		Felix:  config.FromEnviron([]string{"FELIX_HEALTHENABLED=true"}),
 		RunDir: filepath.Join(dir, "run"), LibDir: filepath.Join(dir, "lib"),
 		Sweep: 200 * time.Millisecond, Step: step,
 	}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
@@ -88,6 +96,7 @@ type machine struct {
 	h       *netlink.Handle
 	store   *etcd.Store
 	url     string
+	without string // see withoutEnv
 
 	mu      sync.Mutex
 	stopped bool
@@ -96,7 +105,10 @@ type machine struct {
 	ended   chan struct{}
 }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t *testing.T) *machine { return newMachineWithout(t, "") }
+
+// newMachineWithout makes one whose agent must do without what withoutEnv names.
+func newMachineWithout(t *testing.T, what string) *machine {
 	t.Helper()
 	nstest.RequireRoot(t)
 	dir, err := os.MkdirTemp("", "node") // a socket's path has 107 bytes at most
@@ -104,7 +116,7 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	m := &machine{t: t, dir: dir, ns: nstest.New(t), pod: nstest.New(t), url: etcdtest.Start(t), ended: make(chan struct{})}
+	m := &machine{t: t, dir: dir, ns: nstest.New(t), pod: nstest.New(t), url: etcdtest.Start(t), without: what, ended: make(chan struct{})}
 	if m.h, err = netlink.Open(m.ns); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +181,10 @@ func (m *machine) start() {
 // once runs the agent until it ends; it returns whether to run it again.
 func (m *machine) once() bool {
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), childEnv+"="+m.dir+" "+m.url)
+	cmd.Env = append(os.Environ(), childEnv+"="+m.dir+" "+m.url, withoutEnv+"="+m.without)
+	if m.without != "" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	}
 	log, err := os.OpenFile(filepath.Join(m.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		m.t.Error(err)
@@ -228,18 +243,7 @@ func (m *machine) wait(what string, f func() bool) {
 // ready waits until the agent takes pods.
 func (m *machine) ready() {
 	m.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return net.Dial("unix", filepath.Join(m.dir, "run/node.sock"))
-	}}}
-	m.wait("the agent is ready", func() bool {
-		resp, err := client.Get("http://node/status")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		var s Status
-		return json.NewDecoder(resp.Body).Decode(&s) == nil && s.Ready
-	})
+	m.wait("the agent is ready", func() bool { return m.status().Ready })
 }
 
 // cni runs the plugin as a runtime does.

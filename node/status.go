@@ -21,7 +21,7 @@ import (
 // Status is what a node says of itself on its status socket.
 type Status struct {
 	Node       string         `json:"node"`
-	Ready      bool           `json:"ready"`    // ADD is open: pods can be started
+	Ready      bool           `json:"ready"`    // ADD is open, and the kernel takes what it brings: pods can be started
 	InSync     bool           `json:"inSync"`   // the datastore's snapshot has been seen
 	Revision   store.Revision `json:"revision"` // newest datastore revision that the kernel holds
 	Conditions []Condition    `json:"conditions"`
@@ -84,7 +84,7 @@ func (b *board) status() (Status, <-chan struct{}, <-chan struct{}) {
 	fs, agentChanged := b.agent.Status()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Status{Node: b.node, Ready: b.ready, InSync: fs.InSync, Revision: fs.Revision, Conditions: []Condition{}}
+	s := Status{Node: b.node, Ready: b.ready && fs.Stuck == nil, InSync: fs.InSync, Revision: fs.Revision, Conditions: []Condition{}}
 	for part, msg := range b.notes {
 		s.Conditions = append(s.Conditions, Condition{Type: part, Message: msg})
 	}
@@ -100,6 +100,10 @@ func (b *board) status() (Status, <-chan struct{}, <-chan struct{}) {
 // trouble says in a line what stands in the way; empty if nothing is known of.
 func (b *board) trouble() string {
 	s, _, _ := b.status()
+	return s.trouble()
+}
+
+func (s *Status) trouble() string {
 	var all []string
 	for _, c := range s.Conditions {
 		all = append(all, c.Type+": "+c.Message)
@@ -165,13 +169,13 @@ func (b *board) handler() http.Handler {
 }
 
 // health answers the probes that manifests ask: alive while the process answers, ready
-// while pods can be started.
+// while pods can be started. Who is not says why.
 func (b *board) health() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /liveness", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readiness", func(w http.ResponseWriter, _ *http.Request) {
 		if s, _, _ := b.status(); !s.Ready {
-			http.Error(w, "not ready", http.StatusServiceUnavailable)
+			http.Error(w, strings.TrimSuffix("not ready: "+s.trouble(), ": "), http.StatusServiceUnavailable)
 		}
 	})
 	return mux
