@@ -43,15 +43,16 @@ func (c *context) group(g group) *Chain {
 }
 
 func (c *context) tier(t dataplane.TierPolicies, ingress bool) []Rule {
-	var rules []Rule
+	rules := make([]Rule, 0, len(t.Policies)+len(t.Policies)/between+2)
+	undecided, done := []Match{c.unmarked(c.accept | c.pass)}, c.done()
 	for i, id := range t.Policies {
 		ask := c.ask(id, ingress)
 		if i > 0 {
-			ask.Match = []Match{c.unmarked(c.accept | c.pass)}
+			ask.Match = undecided
 		}
 		rules = append(rules, ask)
 		if (i+1)%between == 0 || i == len(t.Policies)-1 {
-			rules = append(rules, c.done())
+			rules = append(rules, done)
 		}
 	}
 	if t.Default != dataplane.Pass {
