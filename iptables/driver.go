@@ -437,7 +437,7 @@ func (d *Driver) edits(f *family, t *touched) ([]*tableEdit, error) {
 		te := &tableEdit{table: in}
 		for key, old := range t.old[in] {
 			now, has := f.im.placed[in][key]
-			e := edit{name: f.im.chainName(key), had: old != nil, has: has, known: f.im.known(key)}
+			e := f.im.edit(key, old != nil, has)
 			var err error
 			if e.new, err = w.rules(in, now); err == nil && old != nil {
 				e.old, err = w.rules(in, *old)

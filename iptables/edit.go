@@ -11,7 +11,8 @@ import (
 type edit struct {
 	name     string // the kernel's
 	had, has bool
-	known    bool // it lists the devices of known pods, as a set would
+	tree     bool // it is of a tree of devices
+	known    bool // it is of one that says of which pods it is known that they are there
 	old, new []string
 }
 

@@ -69,12 +69,18 @@ func (d *Driver) noteRun(f *family, edits ...*tableEdit) {
 	}
 }
 
-// standingOf names the chains that stood and are changed, but for those that list devices: a pod that is
-// known in one place and not yet in another is denied.
+// standingOf names the chains that stood and are changed, but for trees of devices where pods only come or only
+// go: one that is known in one place and not in another is denied.
 func standingOf(edits []*tableEdit) (names []string) {
+	come, gone := false, false
 	for _, e := range edits {
 		for _, c := range e.chains {
-			if c.had && c.has && !c.known {
+			come, gone = come || !c.had, gone || !c.has
+		}
+	}
+	for _, e := range edits {
+		for _, c := range e.chains {
+			if c.had && c.has && (!c.tree || come && gone) {
 				names = append(names, e.table.String()+" "+c.name)
 			}
 		}

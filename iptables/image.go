@@ -140,14 +140,15 @@ func (im *image) prune(b *treeBuilder, name string, next map[string]*[]filter.Ru
 	}
 }
 
-// known tells whether a chain is of a tree of devices.
-func (im *image) known(key string) bool {
+// edit is what becomes of a chain, but for its rules.
+func (im *image) edit(key string, had, has bool) edit {
+	e := edit{name: im.chainName(key), had: had, has: has}
 	for root, id := range im.low.trees {
-		if id.set && id.field != filter.InIfaceSrc && (key == root || strings.HasPrefix(key, root+"-")) {
-			return true
+		if key == root || strings.HasPrefix(key, root+"-") {
+			e.tree, e.known = true, id.set && id.field != filter.InIfaceSrc
 		}
 	}
-	return false
+	return e
 }
 
 // replace makes contents those of next (nil: gone), and puts chains where something leads to them.

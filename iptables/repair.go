@@ -182,7 +182,9 @@ func (d *Driver) compareTables(f *family, have *held) ([]*tableEdit, error) {
 			}
 			old, had := h.chains[name]
 			if !had || !alike(bodies, old) {
-				te.chains = append(te.chains, edit{name: name, had: had, has: true, known: f.im.known(key), old: old, new: bodies})
+				e := f.im.edit(key, had, true)
+				e.old, e.new = old, bodies
+				te.chains = append(te.chains, e)
 			}
 			if b := f.im.bases[key]; b != nil {
 				j := d.jump(b.Hook)
