@@ -22,11 +22,42 @@ func runStart(ctx context.Context, b *bench) error {
 	a.starts(b, "0 policies", b.n(10, 40))
 	b.agentMemory(a, "near empty")
 	a.populate(ctx, b)
-	must(a.holds(ctx, create(ctx, a.server.store, policies(0, mostPolices))))
-	a.starts(b, fmt.Sprint(mostPolices, " policies"), b.n(4, 15))
-	b.agentMemory(a, fmt.Sprint(mostPolices, " policies"))
+	a.withPolicies(ctx)
+	what := fmt.Sprint(mostPolices, " policies")
+	a.starts(b, what, b.n(4, 15))
+	b.agentMemory(a, what)
+	a.crowd(ctx, b)
+	a.withPolicies(ctx)
+	what = fmt.Sprintf("%d policies, %d endpoints, %d members", mostPolices, crowd, mostPolices*setMembers)
+	a.starts(b, what, b.n(2, 15))
+	b.agentMemory(a, what)
 	b.pluginMemory()
 	return nil
+}
+
+// withPolicies has the agent start anew and enforce the policies, which are written while there is none: it
+// is no matter of this row how it takes them in one by one.
+func (a *agent) withPolicies(ctx context.Context) {
+	a.kill()
+	create(ctx, a.server.store, policies(0, mostPolices))
+	a.restart(true)
+}
+
+// crowd is how many pods the node has after the method of that name.
+const crowd = 1000
+
+// crowd takes the policies away and adds pods, which the same policies govern as those that there are, a
+// hundred each, but which are in no set.
+func (a *agent) crowd(ctx context.Context, b *bench) {
+	a.kill()
+	got(a.server.raw.Delete(ctx, "/calico/resources/v3/projectcalico.org/globalnetworkpolicies/", clientv3.WithPrefix()))
+	a.restart(true)
+	pods := make([]*pod, crowd-localPods)
+	for i := range pods {
+		pods[i] = got(newPod(fmt.Sprint("crowd", i), map[string]string{"pod": fmt.Sprint("p", i%localPods)}))
+		b.cleanup(pods[i].close)
+	}
+	atOnce(len(pods), 8, func(i int) { got(pods[i].add()) })
 }
 
 // starts measures starts with no table in the kernel, and with the one that a killed agent
