@@ -52,8 +52,8 @@ func TestWaits(t *testing.T) {
 		f     func(*dataplane.Delta)
 		waits int
 	}
-	var now time.Time
-	later := func(*dataplane.Delta) { now = now.Add(longAgo) }
+	var d *Driver
+	later := func(*dataplane.Delta) { d.grace.passed = d.grace.sent }
 	for name, list := range map[string][]change{
 		"one chain again and again":          {{rules(p, 3), 0}, {rules(p, 4), 0}, {rules(p, 5), 0}},
 		"one, then another":                  {{rules(p, 3), 0}, {rules(q, 3), 1}, {rules(q, 4), 0}, {rules(p, 4), 1}},
@@ -70,9 +70,8 @@ func TestWaits(t *testing.T) {
 		"endpoints, a moment after":          {{rules(p, 3), 0}, {endpoint("cali2"), 0}, {endpoint("cali3"), 0}, {gone("cali2"), 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDriver(t, nstest.New(t))
-			now = time.Now()
-			d.grace.now = func() time.Time { return now }
+			d = newDriver(t, nstest.New(t))
+			holdUp(d.grace)
 			step := func(f func(*dataplane.Delta)) int {
 				delta, was := dataplane.NewDelta(), d.Stats().Waits
 				f(delta)
@@ -83,7 +82,7 @@ func TestWaits(t *testing.T) {
 			if n := step(both(rules(p, 1, "s:1"), rules(q, 1, "s:1"), grow, endpoint("cali1"))); n != 0 {
 				t.Fatalf("a new table waited %d times", n)
 			}
-			d.grace.wait()
+			later(nil)
 			for i, c := range list {
 				if n := step(c.f); n != c.waits {
 					t.Errorf("change %d: %d waits, want %d", i, n, c.waits)
@@ -91,4 +90,74 @@ func TestWaits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// holdUp has no more grace periods pass by themselves.
+func holdUp(g *grace) {
+	g.beforeAll()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waits, g.running = 0, &period{}
+}
+
+// A grace period that has begun before a transaction is not one after it; one that has begun since
+// serves who needs one, and after one that is over nobody waits.
+func TestGracePeriods(t *testing.T) {
+	g := newGrace()
+	g.beforeAll()
+	begun := make(chan chan bool)
+	g.mu.Lock()
+	g.period = func() {
+		end := make(chan bool)
+		begun <- end
+		<-end
+	}
+	g.mu.Unlock()
+	next := func() chan bool {
+		select {
+		case end := <-begun:
+			return end
+		case <-time.After(10 * time.Second):
+			t.Fatal("no grace period begins")
+		}
+		return nil
+	}
+	note := func() { g.note(dataplane.IPv4, true, nil) }
+	wait := func() (done chan bool) {
+		done = make(chan bool)
+		go func() {
+			g.beforeAll()
+			close(done)
+		}()
+		return done
+	}
+
+	note()
+	end, done := next(), wait()
+	close(end)
+	select {
+	case <-done: // that one has done
+	case <-begun:
+		t.Fatal("no use is made of the grace period that runs")
+	}
+
+	note()
+	early := next()
+	note()
+	done = wait()
+	late := next() // of its own
+	close(early)
+	again := next() // after the second
+	select {
+	case <-done:
+		t.Error("a grace period has done that began before the transaction")
+	default:
+	}
+	close(late)
+	<-done
+	waits := g.waits
+	if g.beforeAll(); g.waits != waits {
+		t.Error("waits after a grace period")
+	}
+	close(again)
 }
