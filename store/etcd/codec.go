@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/calicogo/calico/api"
@@ -59,6 +58,9 @@ func (c *codec) read(k store.Key, path string, body []byte, rev store.Revision) 
 	if err := c.decode(o, path, body); err != nil {
 		return nil, invalid(k, "the value at %s: %v", path, err)
 	}
+	if got := (store.Key{Kind: o.GetObjectKind().GroupVersionKind().Kind, Namespace: o.GetNamespace(), Name: o.GetName()}); c.metadata && got != k {
+		return nil, invalid(k, "the value at %s: it says that it is %v", path, got)
+	}
 	meta := api.Named(c.kind, "", "")
 	o.GetObjectKind().SetGroupVersionKind(meta.GroupVersionKind())
 	api.SetRevision(o, rev)
@@ -75,20 +77,7 @@ func resourceCodec(kind *api.Kind) *codec {
 	c.path = func(o api.Object) (string, error) { return resourcePath(kind, store.KeyOf(o)) }
 	c.key = func(path string) (store.Key, error) { return resourceKey(kind, path) }
 	c.encode = encodeResource
-	c.decode = func(o api.Object, path string, body []byte) error {
-		if err := json.Unmarshal(body, o); err != nil {
-			return err
-		}
-		want, err := resourceKey(kind, path)
-		if err != nil {
-			return err
-		}
-		got := store.Key{Kind: o.GetObjectKind().GroupVersionKind().Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
-		if got != want {
-			return fmt.Errorf("it says that it is %v", got)
-		}
-		return nil
-	}
+	c.decode = func(o api.Object, _ string, body []byte) error { return json.Unmarshal(body, o) }
 	return c
 }
 

@@ -35,6 +35,39 @@ type pager struct {
 
 func (p *pager) done() bool { return len(p.prefixes) == 0 }
 
+// each calls f with every page, which may be empty, and reads the next one meanwhile.
+func (p *pager) each(ctx context.Context, f func(page []*keyValue, last bool) error) error {
+	type answer struct {
+		page []*keyValue
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	coming := make(chan answer, 1)
+	read := func() {
+		page, err := p.next(ctx)
+		coming <- answer{page, err}
+	}
+	go read()
+	for {
+		a := <-coming
+		if a.err != nil {
+			return a.err
+		}
+		last := p.done()
+		if !last {
+			go read()
+		}
+		if err := f(a.page, last); err != nil || last {
+			if !last {
+				cancel()
+				<-coming
+			}
+			return err
+		}
+	}
+}
+
 // next returns the next page, which may be empty.
 func (p *pager) next(ctx context.Context) ([]*keyValue, error) {
 	prefix := p.prefixes[0]

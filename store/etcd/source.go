@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -147,26 +150,24 @@ func (f *follower) list(ctx context.Context) error {
 	defer func() { f.words = nil }()
 	absent := maps.Clone(f.seen) // as long as it is not found
 	var events []store.Event
-	for !p.done() {
-		page, err := p.next(ctx)
-		if err == nil {
-			err = f.admit(p.cluster, p.rev)
-		}
-		if err != nil {
-			f.unsee(events)
+	err := p.each(ctx, func(page []*keyValue, last bool) error {
+		if err := f.admit(p.cluster, p.rev); err != nil {
 			return err
 		}
-		for _, kv := range page {
-			c := f.codecAt(string(kv.Key))
-			if k, err := c.key(string(kv.Key)); err == nil {
-				delete(absent, k)
-			}
-			events = f.value(events, c, kv)
+		found := f.readable(page)
+		for _, v := range found {
+			delete(absent, v.key)
 		}
-		if !f.inSync && !p.done() && len(events) > 0 {
+		events = f.values(events, found)
+		if !f.inSync && !last && len(events) > 0 {
 			f.sink(store.Update{Events: events, Revision: f.rev})
 			events = nil
 		}
+		return nil
+	})
+	if err != nil {
+		f.unsee(events)
+		return err
 	}
 	for k := range absent {
 		events = append(events, store.Event{Key: k})
@@ -194,30 +195,76 @@ func (f *follower) codecAt(path string) *codec {
 	return nil
 }
 
-// value adds the event of a present key to events, unless it was handed on before. What
+// present is a key that is there and its value, once it is decoded.
+type present struct {
+	*keyValue
+	codec  *codec
+	path   string
+	key    store.Key
+	object api.Object
+	err    error
+}
+
+// readable returns those of kvs that were asked for and whose keys can be read. Keys that cannot
+// are told.
+func (f *follower) readable(kvs []*keyValue) []present {
+	all := make([]present, 0, len(kvs))
+	for _, kv := range kvs {
+		v := present{keyValue: kv, path: string(kv.Key)}
+		if v.codec = f.codecAt(v.path); v.codec == nil {
+			continue
+		}
+		if v.key, v.err = v.codec.key(v.path); v.err != nil {
+			f.store.Bad(v.path, v.err)
+			continue
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// values adds the events of present keys to events, but of those that were handed on before. What
 // cannot be read changes nothing but is told.
-func (f *follower) value(events []store.Event, c *codec, kv *keyValue) []store.Event {
-	path := string(kv.Key)
-	k, err := c.key(path)
-	if err != nil {
-		f.store.Bad(path, err)
-		return events
+func (f *follower) values(events []store.Event, all []present) []store.Event {
+	fresh := slices.DeleteFunc(all, func(v present) bool { return f.seen[v.key] == v.ModRevision })
+	decode(fresh)
+	events = slices.Grow(events, len(fresh))
+	for i := range fresh {
+		v := &fresh[i]
+		if v.err != nil {
+			f.seen[v.key] = v.ModRevision
+			f.store.Bad(v.path, v.err)
+			continue
+		}
+		f.words.share(v.object)
+		k := v.key
+		if own := (store.Key{Kind: k.Kind, Namespace: v.object.GetNamespace(), Name: v.object.GetName()}); own == k {
+			k = own // whose memory the object needs anyhow; path's can go
+		}
+		f.seen[k] = v.ModRevision
+		events = append(events, store.Event{Key: k, Object: v.object})
 	}
-	if f.seen[k] == kv.ModRevision {
-		return events
+	return events
+}
+
+// decode decodes values, many of them on as many processors as there are.
+func decode(all []present) {
+	const share = 64 // is worth a goroutine
+	var wg sync.WaitGroup
+	for part := range slices.Chunk(all, max(share, (len(all)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))) {
+		work := func() {
+			for i := range part {
+				v := &part[i]
+				v.object, v.err = v.codec.read(v.key, v.path, v.Value, v.ModRevision)
+			}
+		}
+		if len(part) < share {
+			work()
+		} else {
+			wg.Go(work)
+		}
 	}
-	o, err := c.read(k, path, kv.Value, kv.ModRevision)
-	if err != nil {
-		f.seen[k] = kv.ModRevision
-		f.store.Bad(path, err)
-		return events
-	}
-	f.words.share(o)
-	if own := (store.Key{Kind: k.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}); own == k {
-		k = own // whose memory the object needs anyhow; path's can go
-	}
-	f.seen[k] = kv.ModRevision
-	return append(events, store.Event{Key: k, Object: o})
+	wg.Wait()
 }
 
 // say hands on an Update that completes the view at rev.
@@ -318,7 +365,7 @@ func (f *follower) change(changes []*clientv3.Event) {
 			continue
 		}
 		if e.Type == clientv3.EventTypePut {
-			events = f.value(events, c, e.Kv)
+			events = f.values(events, f.readable([]*keyValue{e.Kv}))
 		} else if k, err := c.key(string(e.Kv.Key)); err == nil {
 			delete(f.seen, k)
 			events = append(events, store.Event{Key: k})
