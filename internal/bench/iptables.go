@@ -8,23 +8,27 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/calicogo/calico/iptables"
 	"github.com/calicogo/calico/netlink"
 )
 
-// iptablesCommands are those of the families.
-var iptablesCommands = []string{"iptables", "ip6tables"}
+// iptablesCommands are what those of the families begin with.
+func iptablesCommands(v iptables.Variant) []string {
+	return []string{"iptables-" + v.String(), "ip6tables-" + v.String()}
+}
 
 // saved is what iptables-save and ipset save tell of a namespace, so that the same objects can be made
 // again by the commands alone.
 type saved struct {
-	tables [2]map[string]map[string][]string // of a family: table, chain, rules; of a chain the first line is its own
-	sets   map[string][]string               // of a set the first line is its own
+	variant iptables.Variant
+	tables  [2]map[string]map[string][]string // of a family: table, chain, rules; of a chain the first line is its own
+	sets    map[string][]string               // of a set the first line is its own
 }
 
 // savedIn reads a namespace.
-func savedIn(n *netns) *saved {
-	s := &saved{sets: map[string][]string{}}
-	for i, c := range iptablesCommands {
+func savedIn(n *netns, v iptables.Variant) *saved {
+	s := &saved{variant: v, sets: map[string][]string{}}
+	for i, c := range iptablesCommands(v) {
 		s.tables[i] = tablesOf(got(n.output(nil, c+"-save")))
 	}
 	for line := range strings.Lines(got(n.output(nil, "ipset", "save"))) {
@@ -62,8 +66,9 @@ func tablesOf(text string) map[string]map[string][]string {
 // edit is the input of the commands that lead from one to another: of ipset, and of each family's
 // iptables-restore; empty: there is nothing to do.
 type edit struct {
-	sets   []byte
-	tables [2][]byte
+	variant iptables.Variant
+	sets    []byte
+	tables  [2][]byte
 }
 
 // to returns what leads to another. Sets that go are left.
@@ -78,7 +83,7 @@ func (s *saved) to(t *saved) (e edit) {
 		entries(&b, "add", want[1:], have[1:])
 		entries(&b, "del", have[1:], want[1:])
 	}
-	e.sets = b.Bytes()
+	e.variant, e.sets = t.variant, b.Bytes()
 	for i := range s.tables {
 		e.tables[i] = chainsBetween(s.tables[i], t.tables[i])
 	}
@@ -125,7 +130,7 @@ func (e *edit) commit(n *netns) {
 	if len(e.sets) > 0 {
 		got(n.output(e.sets, "ipset", "-exist", "restore"))
 	}
-	for i, c := range iptablesCommands {
+	for i, c := range iptablesCommands(e.variant) {
 		if len(e.tables[i]) > 0 {
 			got(n.output(e.tables[i], c+"-restore", "--noflush"))
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -10,14 +11,17 @@ import (
 	"github.com/calicogo/calico/iptables"
 )
 
-// runIptables measures the driver of iptables as runRules does that of nftables, beside one run of
+// runIptables measures the driver of iptables as runRules does that of nftables, in both variants, beside one run of
 // iptables-restore and of ipset restore with the same objects in another namespace; and the agent with it.
 func runIptables(ctx context.Context, b *bench) error {
-	b.iptables(ctx, rulesEndpoints/100, rulesEndpoints/100)
-	b.iptables(ctx, rulesEndpoints, 1)
-	if b.options.Long {
-		b.iptables(ctx, rulesEndpoints, rulesEndpoints)
+	for _, v := range []iptables.Variant{iptables.Legacy, iptables.NFT} {
+		b.iptables(ctx, v, rulesEndpoints/100, rulesEndpoints/100)
+		b.iptables(ctx, v, rulesEndpoints, 1)
+		if b.options.Long {
+			b.iptables(ctx, v, rulesEndpoints, rulesEndpoints)
+		}
 	}
+	b.largeSet(ctx)
 	return b.policyFlips(ctx, "iptables: ", []int{1000}, "FELIX_NFTABLESMODE=Disabled")
 }
 
@@ -25,52 +29,75 @@ func runIptables(ctx context.Context, b *bench) error {
 type iptablesWorld struct {
 	ctx         context.Context
 	bench       *bench
+	variant     iptables.Variant
 	ours, floor *netns
 	driver      *iptables.Driver
 	base        *saved
 }
 
-func (b *bench) iptables(ctx context.Context, endpoints, ways int) {
+func (b *bench) iptables(ctx context.Context, v iptables.Variant, endpoints, ways int) {
 	what := fmt.Sprintf("%d policies, %d endpoints, %d members", ways*rulesEach, endpoints, ways*rulesEach*rulesMembers)
 	state := rulesState(endpoints, ways)
-	w := &iptablesWorld{ctx: ctx, bench: b, ours: got(newNS()), floor: got(newNS())}
-	b.cleanup(w.ours.close)
-	b.cleanup(w.floor.close)
-	empty := savedIn(w.ours)
-	w.driver = got(iptables.New(int(w.ours.Fd()), iptables.Config{}))
-	b.cleanup(w.driver.Close)
-	w.driver.Update(state.Delta())
-	must(w.driver.Sync(ctx))
-	w.base = savedIn(w.ours)
-	all := empty.to(w.base)
-	all.commit(w.floor)
-	b.iptablesStart(ctx, what, state, all)
-	w.readBack(what)
+	w := b.iptablesWorld(ctx, v, what, state)
 	for _, c := range b.rulesChanges(state, endpoints) {
 		w.measure(c, what)
 	}
 }
 
-// iptablesStart measures the first Sync of a driver in an empty namespace.
-func (b *bench) iptablesStart(ctx context.Context, what string, state *dataplane.State, all edit) {
+// largeSet measures with one set of 100,000 addresses. It is ipset's in either variant.
+func (b *bench) largeSet(ctx context.Context) {
+	const n = 100_000
+	state := rulesState(1, 1)
+	for _, a := range addresses(50, n) {
+		state.Sets[rulesSet(5)][dataplane.Member{Prefix: netip.PrefixFrom(a, 32)}] = struct{}{}
+	}
+	what := fmt.Sprintf("one set of %d", n)
+	w := b.iptablesWorld(ctx, iptables.NFT, what, state)
+	w.measure(rulesChange{"a label that moves 1 member", b.n(40, 200), moves(1)}, what)
+}
+
+// iptablesWorld has a driver hold a state, and the tools the same, and measures their starts and that they read it back.
+func (b *bench) iptablesWorld(ctx context.Context, v iptables.Variant, what string, state *dataplane.State) *iptablesWorld {
+	w := &iptablesWorld{ctx: ctx, bench: b, variant: v, ours: got(newNS()), floor: got(newNS())}
+	b.cleanup(w.ours.close)
+	b.cleanup(w.floor.close)
+	empty := savedIn(w.ours, v)
+	w.driver = got(iptables.New(int(w.ours.Fd()), iptables.Config{Variant: v}))
+	b.cleanup(w.driver.Close)
+	w.driver.Update(state.Delta())
+	must(w.driver.Sync(ctx))
+	w.base = savedIn(w.ours, v)
+	all := empty.to(w.base)
+	all.commit(w.floor)
+	w.start(what, state, all)
+	w.readBack(what)
+	return w
+}
+
+func (w *iptablesWorld) report(what string, ours, floor samples) {
+	w.bench.report(result{What: fmt.Sprintf("iptables (%v) %s", w.variant, what), Unit: "ms", Ours: ours, Floor: floor, Aim: "2x"})
+}
+
+// start measures the first Sync of a driver in an empty namespace.
+func (w *iptablesWorld) start(what string, state *dataplane.State, all edit) {
 	delta := state.Delta()
 	var ours, floor samples
-	b.turns(b.n(3, 10), func(int) {
+	w.bench.turns(w.bench.n(3, 10), func(int) {
 		n, bare := got(newNS()), got(newNS())
 		defer n.close()
 		defer bare.close()
 		runtime.GC()
 		start := time.Now()
-		d := got(iptables.New(int(n.Fd()), iptables.Config{}))
+		d := got(iptables.New(int(n.Fd()), iptables.Config{Variant: w.variant}))
 		d.Update(delta)
-		must(d.Sync(ctx))
+		must(d.Sync(w.ctx))
 		ours.since(start)
 		d.Close()
 		start = time.Now()
 		all.commit(bare)
 		floor.since(start)
 	})
-	b.report(result{What: "iptables start, " + what, Unit: "ms", Ours: ours, Floor: floor, Aim: "2x"})
+	w.report("start, "+what, ours, floor)
 }
 
 func (w *iptablesWorld) readBack(what string) {
@@ -81,10 +108,10 @@ func (w *iptablesWorld) readBack(what string) {
 		must(w.driver.Sync(w.ctx))
 		ours.since(start)
 		start = time.Now()
-		savedIn(w.floor)
+		savedIn(w.floor, w.variant)
 		floor.since(start)
 	}
-	w.bench.report(result{What: "iptables read-back, " + what, Unit: "ms", Ours: ours, Floor: floor})
+	w.report("read-back, "+what, ours, floor)
 }
 
 // measure has something change and change back.
@@ -96,9 +123,9 @@ func (w *iptablesWorld) measure(c rulesChange, what string) {
 		must(w.driver.Sync(w.ctx))
 	}
 	flip(false)
-	off := savedIn(w.ours)
+	off := savedIn(w.ours, w.variant)
 	flip(true)
-	on := savedIn(w.ours)
+	on := savedIn(w.ours, w.variant)
 	there, back := off.to(on), on.to(off)
 	first := w.base.to(off)
 	first.commit(w.floor)
@@ -121,5 +148,5 @@ func (w *iptablesWorld) measure(c rulesChange, what string) {
 		back.commit(w.floor)
 	}
 	w.base = off
-	w.bench.report(result{What: "iptables: " + c.what + ", " + what, Unit: "ms", Ours: ours, Floor: floor, Aim: "2x"})
+	w.report(c.what+", "+what, ours, floor)
 }
