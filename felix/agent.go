@@ -52,6 +52,7 @@ type Agent struct {
 	inSync   bool
 	attached map[dataplane.AttachmentID]dataplane.Interface
 	settings settings
+	alarm    *time.Timer // rings the loop's bell; see schedule
 
 	mu      sync.Mutex
 	pending input
@@ -88,13 +89,18 @@ func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, graph: calc.New(cfg.Node, cfg.Local...), pending: newInput(), notes: map[string]string{}, changed: make(chan struct{}),
 		attached: map[dataplane.AttachmentID]dataplane.Interface{}, settings: newSettings(cfg.Node)}
 	a.loop = watch.Loop{Bell: watch.NewBell(), Step: a.step, Resync: a.distrust, Interval: cfg.Resync}
+	a.alarm = time.AfterFunc(time.Hour, a.loop.Bell.Ring)
+	a.alarm.Stop()
 	a.useFlows()
 	return a
 }
 
 // Run brings the kernel to what the inputs say until ctx ends. The kernel is left as it
 // is.
-func (a *Agent) Run(ctx context.Context) error { return a.loop.Run(ctx) }
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.alarm.Stop()
+	return a.loop.Run(ctx)
+}
 
 // Busy tells whether the agent is working on its inputs, or on the kernel, right now.
 func (a *Agent) Busy() bool { return a.busy.Load() }
@@ -146,15 +152,31 @@ func (a *Agent) take() (input, uint64) {
 	return in, a.seq
 }
 
-// distrust has every driver read the kernel at its next Sync, or those that have an interval of
-// their own look whether that is over.
+// distrust has every driver read the kernel at its next Sync, but for those that know themselves when that is due.
 func (a *Agent) distrust() {
 	for _, d := range a.cfg.Drivers {
-		if r, ok := d.Driver.(interface{ Refresh() }); ok {
-			r.Refresh()
-		} else {
+		if _, ok := d.Driver.(dueDriver); !ok {
 			d.Resync()
 		}
+	}
+}
+
+// dueDriver is a driver whose Sync is to be called at a time of its own.
+type dueDriver interface{ Due() time.Time } // zero: never
+
+// schedule has the loop run when the first of those is due.
+func (a *Agent) schedule() {
+	var first time.Time
+	for _, d := range a.cfg.Drivers {
+		if x, ok := d.Driver.(dueDriver); ok {
+			if due := x.Due(); !due.IsZero() && (first.IsZero() || due.Before(first)) {
+				first = due
+			}
+		}
+	}
+	a.alarm.Stop()
+	if !first.IsZero() {
+		a.alarm.Reset(time.Until(first))
 	}
 }
 
@@ -234,6 +256,7 @@ func (a *Agent) sync(ctx context.Context, rev store.Revision, seq uint64) error 
 		}
 	}
 	a.report(rev, seq, results)
+	a.schedule()
 	for _, d := range a.cfg.Drivers {
 		if m, ok := d.Driver.(interface{ More() bool }); ok && m.More() {
 			a.loop.Bell.Ring()

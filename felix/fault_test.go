@@ -3,6 +3,7 @@ package felix
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -280,6 +281,49 @@ func TestForeignUseOfIptables(t *testing.T) {
 				return !strings.Contains(out, chain+" ") && !strings.Contains(out, set+"\n")
 			})
 			w.good("it is gone", p)
+		})
+	}
+}
+
+// Rules of others that use what a backend leaves behind keep it from being removed. It denies nothing that the
+// other backend allows, pods that come later too, and is named.
+func TestForeignUseAfterASwitch(t *testing.T) {
+	requireIptables(t)
+	for _, variant := range []string{"nft", "legacy"} {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			w, r, p := faulty(t)
+			w.t = t
+			choose(r, dataplane.Iptables, variant)
+			w.agent.Resync()
+			w.until("the switch", func() bool { return r.Backend() == dataplane.Iptables })
+			w.good("the switch", p)
+			tool := "iptables-" + variant
+			rule := regexp.MustCompile(`-A (cali-pi-\S+) .*--match-set (cali\S+) src`).FindStringSubmatch(sh(t, w.ns, tool+"-save"))
+			if rule == nil {
+				t.Fatal("no rule of the policy")
+			}
+			sh(t, w.ns, fmt.Sprintf("%[1]s -N MINE; %[1]s -A MINE -j %[2]s; %[1]s -A MINE -m set --match-set %[3]s src -j RETURN", tool, rule[1], rule[2]))
+			choose(r, dataplane.NFTables, "")
+			w.agent.Resync()
+			w.until("the switch back", func() bool { return r.Backend() == dataplane.NFTables })
+			w.problem("what iptables has left denies nothing", "MINE", rule[2])
+			pod := podOf(t, w.ns, 3)
+			d := dataplane.NewDelta()
+			ep := *wantedPolicy().Endpoints["cali1"]
+			ep.Interface, ep.Addrs = "cali3", []netip.Addr{netip.AddrFrom4([4]byte{10, 65, 0, 3})}
+			d.Endpoints["cali3"] = &ep
+			r.Update(d)
+			w.agent.Resync()
+			w.until("the new pod's rules", func() bool { return strings.Contains(sh(t, w.ns, "nft list table ip calico"), "cali-fw-cali3") })
+			p.first(w, pod, ofOthers+3)
+			w.closed("with what is left", p)
+			sh(t, w.ns, fmt.Sprintf("%[1]s -F MINE; %[1]s -X MINE", tool))
+			w.agent.Resync(DriverRules)
+			w.good("it is gone", p)
+			if got := traces(t, w.ns); got != "nftables " {
+				t.Errorf("objects of ours in %s", got)
+			}
 		})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -180,13 +182,14 @@ func (r *rules) resync() {
 	}
 }
 
-// Refresh has the kernel read back if that was not done for as long as is configured.
-func (r *rules) Refresh() {
+// Due is when the kernel is to be read back again, which the next Sync from then on does; zero: never.
+func (r *rules) Due() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.refresh > 0 && r.now().Sub(r.read) >= r.refresh {
-		r.resync()
+	if r.refresh <= 0 {
+		return time.Time{}
 	}
+	return r.read.Add(r.refresh)
 }
 
 func (r *rules) Close() {
@@ -205,6 +208,9 @@ func (r *rules) Close() {
 func (r *rules) Sync(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.refresh > 0 && r.now().Sub(r.read) >= r.refresh {
+		r.resync()
+	}
 	if r.cur == nil {
 		if err := r.begin(ctx); err != nil {
 			return err
@@ -394,10 +400,39 @@ func (r *rules) sweep(ctx context.Context) {
 	defer b.Close()
 	if err := b.Clean(ctx); err != nil {
 		r.sweeps.failed(r.now())
-		r.sweeps.err = fmt.Errorf("rules of ours that %s has left could not be removed, and go on dropping what they do not know: %w", r.is.other().backend, err)
+		r.sweeps.err = leftovers(r.is.other(), err, warningsOf(b))
 		return
 	}
 	r.swept, r.sweeps = true, backoff{}
+}
+
+// leftovers says what is left of a backend that could not be cleaned up, and what comes of that.
+func leftovers(of choice, err error, warnings []string) error {
+	if len(warnings) > 0 {
+		err = fmt.Errorf("%w (%s)", err, strings.Join(warnings, "; "))
+	}
+	if onlySets(err) {
+		return fmt.Errorf("what %s has left denies nothing, and could not all be removed: %w", of.backend, err)
+	}
+	return fmt.Errorf("rules of ours that %s has left could not be removed, and go on dropping what they do not know: %w", of.backend, err)
+}
+
+// onlySets tells whether nothing but sets could not be removed.
+func onlySets(err error) bool {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(many.Unwrap(), func(err error) bool { return !onlySets(err) })
+	}
+	if one := errors.Unwrap(err); one != nil {
+		return onlySets(one)
+	}
+	return err == iptables.ErrInUse
+}
+
+func warningsOf(b backend) []string {
+	if w, ok := b.(interface{ Warnings() []string }); ok {
+		return w.Warnings()
+	}
+	return nil
 }
 
 // lesser says what is wrong though the kernel holds the rules.
@@ -419,10 +454,7 @@ func (r *rules) Problems() (out []string) {
 	for _, o := range r.outcasts.list() {
 		out = append(out, o.err.Error())
 	}
-	if w, ok := r.cur.(interface{ Warnings() []string }); ok {
-		out = append(out, w.Warnings()...)
-	}
-	return append(out, r.warnings...)
+	return slices.Concat(out, warningsOf(r.cur), r.warnings)
 }
 
 // backoff are growing pauses.

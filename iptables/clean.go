@@ -24,6 +24,7 @@ func (d *Driver) Clean(ctx context.Context) error {
 	if t == nil {
 		t, _ = d.findTools(ctx) // what is missing holds nothing of ours
 	}
+	d.alone = false
 	d.distrust()
 	d.warnings = map[string][]string{}
 	var errs []error
@@ -124,9 +125,12 @@ func (d *Driver) cleanSets(ctx context.Context, t *tools) error {
 	if len(d.dying) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d sets of ours, %s among them, are still in use: delete the rules of others that ask them; iptables-save shows these with match-set",
-		len(d.dying), slices.Min(slices.Collect(maps.Keys(d.dying))))
+	return fmt.Errorf("%d sets of ours, %s among them, %w: delete the rules of others that ask them; iptables-save shows these with match-set",
+		len(d.dying), slices.Min(slices.Collect(maps.Keys(d.dying))), ErrInUse)
 }
+
+// ErrInUse is of sets of ours that rules of others ask. If nothing else is left of us, nothing is denied.
+var ErrInUse = errors.New("are still in use")
 
 // burials is how often sets that are in use are tried again, and burialPause how long Clean waits
 // between: the kernel frees the rules of nf_tables some time after they are gone. A try ends with so many
