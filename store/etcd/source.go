@@ -35,6 +35,10 @@ type source struct {
 	kinds []string
 }
 
+// manyKinds of a source are listed with one read of whatever is below what their prefixes have in common:
+// it is little more, and a read for each takes as long as all else of a small list.
+const manyKinds = 10
+
 // Run lists, watches from there, and when the watch ends goes on where it ended or, if
 // etcd no longer knows what came then, lists again.
 func (src *source) Run(ctx context.Context, sink func(store.Update)) error {
@@ -46,6 +50,9 @@ func (src *source) Run(ctx context.Context, sink func(store.Update)) error {
 		}
 		f.codecs = append(f.codecs, codecOf(k))
 		f.prefixes = append(f.prefixes, codecOf(k).prefixes...)
+	}
+	if len(src.kinds) > manyKinds {
+		f.prefixes = []string{commonPrefix(f.prefixes)}
 	}
 	for {
 		err := f.follow(ctx)
