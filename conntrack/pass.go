@@ -24,6 +24,10 @@ type Pass struct {
 	parts []part
 	gone  map[netip.Addr]bool // addresses whose flows are to go
 
+	// What was allowed may be denied, and packets that the old rules let pass be under way. A pod that has only just come
+	// has had none.
+	denies bool
+
 	host  map[netip.Addr]bool
 	batch []netlink.Flow // listed, and not yet judged; those beyond its length lend their room
 
@@ -40,16 +44,16 @@ type part struct {
 
 // resolve says which flows the scope is about; nil: none.
 func (d *Driver) resolve(s *scope) *Pass {
-	p := &Pass{d: d, scope: s, whole: map[netip.Addr]bool{}, gone: map[netip.Addr]bool{}}
+	p := &Pass{d: d, scope: s, whole: map[netip.Addr]bool{}, gone: map[netip.Addr]bool{}, denies: s.denies}
 	for a := range s.gone {
 		if len(d.owners.byAddr[a]) == 0 {
 			p.gone[a] = true
 		} else { // it is another's, who may have shared it
-			p.whole[a] = true
+			p.whole[a], p.denies = true, true
 		}
 	}
 	for id, ep := range d.owners.endpoints {
-		if s.all || s.endpoints[id] {
+		if _, changed := s.endpoints[id]; s.all || changed {
 			p.add(ep)
 		}
 	}
@@ -67,6 +71,7 @@ func (d *Driver) resolve(s *scope) *Pass {
 
 // add selects all flows of the endpoint.
 func (p *Pass) add(ep *dataplane.Endpoint) {
+	p.denies = p.denies || !p.scope.endpoints[ep.Interface]
 	for _, a := range ep.Addrs {
 		p.whole[a] = true
 	}
@@ -78,16 +83,17 @@ func (p *Pass) set(id dataplane.SetID, m *members) {
 	if id == dataplane.SetNodes { // who may send into the node's tunnels: of pods, one that has a node's address
 		for a := range o.byAddr {
 			if m.contain(a) {
-				p.whole[a] = true
+				p.whole[a], p.denies = true, true
 			}
 		}
 		return
 	}
-	policies := map[dataplane.PolicyID]bool{}
+	policies, loosens := map[dataplane.PolicyID]bool{}, true
 	for _, c := range p.d.compilers() {
 		for _, pol := range c.Users(id) {
 			policies[pol] = true
 		}
+		loosens = loosens && (!m.came || c.Loosens(id, true)) && (!m.went || c.Loosens(id, false))
 	}
 	x := part{ends: map[netip.Addr]bool{}, members: m}
 	o.using(policies, func(ep *dataplane.Endpoint) {
@@ -95,6 +101,7 @@ func (p *Pass) set(id dataplane.SetID, m *members) {
 			p.add(ep)
 			return
 		}
+		p.denies = p.denies || !loosens && !p.scope.endpoints[ep.Interface]
 		for _, a := range ep.Addrs {
 			x.ends[a] = true
 		}
@@ -142,10 +149,10 @@ func (p *Pass) run(ctx context.Context) error {
 		return err
 	}
 	n, err := p.d.list.Len()
-	if err != nil || n == 0 && !p.scope.denies {
+	if err != nil || n == 0 && !p.denies {
 		return err
 	}
-	if p.scope.denies {
+	if p.denies {
 		netlink.GracePeriod()
 		if n, err = p.d.list.Len(); err != nil || n == 0 {
 			return err
