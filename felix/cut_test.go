@@ -190,6 +190,36 @@ func TestRevisionMeansCut(t *testing.T) {
 	}
 }
 
+// TestPassesRest holds that changes without end come to be judged together, and that none is said to be in force before.
+func TestPassesRest(t *testing.T) {
+	t.Parallel()
+	c := newCutting(t)
+	rested := 0
+	for rev := store.Revision(2); rested < 3; rev++ {
+		if rev > 500 {
+			t.Fatal("passes never rest")
+		}
+		d := web()
+		if rev%2 == 0 {
+			d = web(dataplane.Rule{Action: dataplane.Allow})
+		}
+		got := c.step(rev, d)
+		if got >= rev {
+			t.Fatalf("revision %d is said to be in force before flows were looked for", rev)
+		}
+		if c.flows.resting {
+			rested++
+			if c.step(rev, nil) >= rev {
+				t.Errorf("revision %d is said to be in force while passes rest", rev)
+			}
+		}
+		c.await(rev)
+		if c.marked() != (rev%2 == 1) {
+			t.Fatalf("revision %d: the flow is marked %v", rev, c.marked())
+		}
+	}
+}
+
 // TestCutAfterDeath holds that the flows are cut by the next agent if one dies when it has written the rules.
 func TestCutAfterDeath(t *testing.T) {
 	t.Parallel()
