@@ -154,7 +154,7 @@ func (p *churnProbes) end(t *testing.T) []lab.ProbeResult {
 	p.cmd.Process.Signal(os.Interrupt)
 	p.cmd.Wait()
 	var results []lab.ProbeResult
-	if err := json.Unmarshal(p.out.Bytes(), &results); err != nil {
+	if err := json.Unmarshal(p.out.Bytes(), &results); err != nil || results == nil {
 		t.Fatalf("probe: %v: %.200s%s", err, p.out.Bytes(), p.stderr.Bytes())
 	}
 	if strings.Contains(p.stderr.String(), "captures missed") {

@@ -62,6 +62,10 @@ func (c *Client) call(ctx context.Context, op string, args any, out io.Writer, r
 	return err
 }
 
+// lastWord is how long the answer to a request may take that was ended: it may be long, and the
+// machine busy. Who asks a second time by Ctrl-C does not wait.
+const lastWord = time.Minute
+
 // lastCall is a request that answers also when ctx ends, with what there is until then.
 func (c *Client) lastCall(ctx context.Context, op string, args any, out io.Writer, result any) error {
 	conn, err := c.dir.dial()
@@ -71,7 +75,7 @@ func (c *Client) lastCall(ctx context.Context, op string, args any, out io.Write
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() {
 		conn.CloseWrite()
-		conn.SetDeadline(time.Now().Add(3 * noAnswer))
+		conn.SetDeadline(time.Now().Add(lastWord))
 	})()
 	return c.exchange(conn, op, args, out, result)
 }

@@ -66,7 +66,7 @@ func verb(l *labtest.Lab, s *script.State, args []string) *exec.Cmd {
 }
 
 func calicoctl(l *labtest.Lab, s *script.State, args []string) *exec.Cmd {
-	cmd := exec.CommandContext(s.Context(), filepath.Join(l.Bin, "calicoctl"), args...)
+	cmd := exec.CommandContext(s.Context(), filepath.Join(l.Client, "calicoctl"), args...)
 	cmd.Env = append(l.Environ(), "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS=unix://"+l.Base+"/lab/etcd.sock")
 	return cmd
 }

@@ -17,8 +17,9 @@ import (
 
 // Lab is a directory for labs, and the command line that runs them.
 type Lab struct {
-	Base string // CALICO_LAB_DIR
-	Bin  string // the binaries' directory
+	Base   string // CALICO_LAB_DIR
+	Bin    string // the binaries' directory
+	Client string // that of calicoctl and of the calico-lab whose commands only ask
 
 	lifeline *os.File // read end, for the labs
 }
@@ -43,7 +44,7 @@ func New(t testing.TB) *Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Lab{Base: base, Bin: bin, lifeline: read}
+	l := &Lab{Base: base, Bin: bin, Client: clients(bin), lifeline: read}
 	t.Cleanup(func() {
 		if t.Failed() {
 			l.showLogs(t)
@@ -65,12 +66,19 @@ func (l *Lab) Environ() []string {
 
 // Command is a command of `calico lab`. What it starts ends with the test process.
 func (l *Lab) Command(ctx context.Context, args ...string) *exec.Cmd {
-	if len(args) > 0 && args[0] == "up" {
+	bin, verb := l.Client, ""
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	if verb == "up" || verb == "demo" { // the lab's own processes are the same program
+		bin = l.Bin
+	}
+	if verb == "up" {
 		args = append(args, "--lifeline-fd", "3")
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(l.Bin, "calico-lab"), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "calico-lab"), args...)
 	cmd.Env = l.Environ()
-	if len(args) > 0 && args[0] == "up" {
+	if verb == "up" {
 		cmd.ExtraFiles = []*os.File{l.lifeline}
 	}
 	return cmd
