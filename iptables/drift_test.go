@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 )
 
@@ -225,13 +226,13 @@ func TestFailureLeavesWhatWas(t *testing.T) {
 		mustSync(t, d)
 		was := v4()
 		for name, spoil := range map[string]func(*dataplane.Delta){
-			"a rule": func(c *dataplane.Delta) { c.Policies[webID()].Ingress[1].ICMP = &dataplane.ICMP{Type: 255} },
+			"a rule": func(c *dataplane.Delta) { c.Policies[difftest.Web()].Ingress[1].ICMP = &dataplane.ICMP{Type: 255} },
 			"a device": func(c *dataplane.Delta) {
 				c.Endpoints[`c"\+`] = &dataplane.Endpoint{Interface: `c"\+`, Addrs: s.Endpoints["cali1"].Addrs}
 			},
 		} {
 			c := dataplane.NewDelta()
-			c.Policies[webID()] = &dataplane.Policy{ID: webID(), Ingress: []dataplane.Rule{
+			c.Policies[difftest.Web()] = &dataplane.Policy{ID: difftest.Web(), Ingress: []dataplane.Rule{
 				{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{"s:new"}}}, {Action: dataplane.Deny},
 			}}
 			c.Sets["s:new"] = &dataplane.SetDelta{Add: []dataplane.Member{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}}
@@ -247,15 +248,11 @@ func TestFailureLeavesWhatWas(t *testing.T) {
 			}
 			back := dataplane.NewDelta()
 			back.Endpoints[`c"\+`] = nil
-			back.Policies[webID()] = s.Policies[webID()]
+			back.Policies[difftest.Web()] = s.Policies[difftest.Web()]
 			d.Update(back)
 			mustSync(t, d)
 		}
 	})
-}
-
-func webID() dataplane.PolicyID {
-	return dataplane.PolicyID{Kind: "NetworkPolicy", Namespace: "default", Name: "web"}
 }
 
 // An edit that fails in a table takes back what the tables before it took, and the sets.

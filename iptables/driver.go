@@ -55,7 +55,7 @@ type Driver struct {
 	mu       sync.Mutex
 	families []*family
 	tools    *tools              // nil: not yet looked for
-	alone    bool                // the other variant has nothing of ours
+	alone    bool                // the other variant was found to have nothing of ours
 	dying    map[string]int      // sets that are to go, and how often that was tried
 	read     map[string]*heldSet // the kernel's sets, as this Sync has read them; nil: it has not
 	warnings map[string][]string
@@ -155,7 +155,9 @@ func (d *Driver) Resync() {
 }
 
 func (d *Driver) distrust() {
-	d.alone = false
+	for _, w := range d.warnings {
+		d.alone = d.alone && len(w) == 0 // others may have heeded it
+	}
 	for _, f := range d.families {
 		f.trusted = false
 	}
@@ -179,6 +181,7 @@ func (d *Driver) Adopt(compilers []*filter.Compiler) {
 	for i, c := range compilers {
 		d.families[i].compiler = c
 	}
+	d.alone = false
 	d.distrust()
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/netlink"
 )
@@ -239,7 +240,7 @@ func TestManySetsGo(t *testing.T) {
 		d := newDriver(t, b.ns, v)
 		s := dataplane.NewState()
 		s.Settings.Backend = dataplane.Iptables
-		p := &dataplane.Policy{ID: webID()}
+		p := &dataplane.Policy{ID: difftest.Web()}
 		s.Policies[p.ID] = p
 		s.Endpoints["cali1"] = &dataplane.Endpoint{
 			Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.1")},
@@ -248,7 +249,7 @@ func TestManySetsGo(t *testing.T) {
 		const n = 200
 		for i := range n {
 			id := dataplane.SetID(fmt.Sprintf("s:%03d", i))
-			s.Sets[id] = membersOf("10.1.0.0/16")
+			s.Sets[id] = difftest.Members("10.1.0.0/16")
 			p.Ingress = append(p.Ingress, dataplane.Rule{Action: dataplane.Allow, Src: dataplane.Peer{Sets: []dataplane.SetID{id}}})
 		}
 		d.Update(s.Delta())

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 )
 
@@ -15,7 +16,7 @@ func TestChangesOfChainsWait(t *testing.T) {
 	both(t, func(t *testing.T, v Variant) {
 		d := newDriver(t, nstest.New(t), v)
 		s := sample()
-		other := webID()
+		other := difftest.Web()
 		other.Name = "other"
 		s.Policies[other] = &dataplane.Policy{ID: other}
 		s.Endpoints["cali1"].Ingress[0].Policies = append(s.Endpoints["cali1"].Ingress[0].Policies, other)
@@ -42,10 +43,10 @@ func TestChangesOfChainsWait(t *testing.T) {
 				}
 			}
 		}
-		if changes(policies(webID())) {
+		if changes(policies(difftest.Web())) {
 			t.Error("one chain waits")
 		}
-		if got := changes(policies(webID(), other)); got != (v == NFT) {
+		if got := changes(policies(difftest.Web(), other)); got != (v == NFT) {
 			t.Errorf("two chains wait: %v", got)
 		}
 		pod := *s.Endpoints["cali1"]

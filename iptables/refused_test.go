@@ -11,6 +11,7 @@ import (
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 )
 
@@ -44,7 +45,7 @@ func TestRefusedNamesItsObject(t *testing.T) {
 		}{
 			"rule that cannot be written": {
 				func(s *dataplane.State) {
-					s.Policies[webID()].Ingress[0] = dataplane.Rule{Action: dataplane.Allow, Protocol: dataplane.ICMP4, ICMP: &dataplane.ICMP{Type: 255}}
+					s.Policies[difftest.Web()].Ingress[0] = dataplane.Rule{Action: dataplane.Allow, Protocol: dataplane.ICMP4, ICMP: &dataplane.ICMP{Type: 255}}
 				},
 				"ICMP type 255", ofWeb,
 			},
@@ -95,7 +96,7 @@ func TestAnyNumberOfPorts(t *testing.T) {
 		for i := range uint16(1200) {
 			ports = append(ports, dataplane.PortRange{Min: 3 * i, Max: 3*i + i%2})
 		}
-		s.Policies[webID()].Ingress = []dataplane.Rule{
+		s.Policies[difftest.Web()].Ingress = []dataplane.Rule{
 			{Action: dataplane.Allow, Protocol: dataplane.TCP, Dst: dataplane.Peer{NotPorts: ports}, Src: dataplane.Peer{NotPorts: ports[7:]}},
 			{Action: dataplane.Allow, Protocol: dataplane.UDP, Dst: dataplane.Peer{Ports: ports}},
 		}
@@ -105,7 +106,7 @@ func TestAnyNumberOfPorts(t *testing.T) {
 	})
 }
 
-func ofWeb(b filter.Blame) bool { return len(b.Policies) == 1 && b.Policies[0].ID == webID() }
+func ofWeb(b filter.Blame) bool { return len(b.Policies) == 1 && b.Policies[0].ID == difftest.Web() }
 
 // What the kernel refuses is told from what it takes, also by legacy iptables, which does not say.
 func TestKernelRefusesAChain(t *testing.T) {

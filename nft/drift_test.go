@@ -14,6 +14,7 @@ import (
 
 	"github.com/calicogo/calico/dataplane"
 	"github.com/calicogo/calico/filter"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 	"github.com/calicogo/calico/netlink"
 )
@@ -323,7 +324,7 @@ func TestSetsOfNewRulesComeBeforeThem(t *testing.T) {
 	before.Update(state.Delta())
 	mustSync(t, before)
 
-	state.Sets["s:asked"], state.Sets["s:new"] = members("10.1.0.2/32"), members("10.1.0.3/32")
+	state.Sets["s:asked"], state.Sets["s:new"] = difftest.Members("10.1.0.2/32"), difftest.Members("10.1.0.3/32")
 	state.Policies[web] = &dataplane.Policy{ID: web, Ingress: append(rules[:len(rules):len(rules)], allow("s:asked"), allow("s:new"))}
 	after := newDriver(t, ns)
 	after.Update(state.Delta())

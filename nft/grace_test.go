@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 )
 
@@ -24,7 +25,7 @@ func TestWaits(t *testing.T) {
 			d.Policies[id] = &dataplane.Policy{ID: id, Ingress: list}
 		}
 	}
-	members := members("10.0.0.7/32")
+	members := difftest.Members("10.0.0.7/32")
 	grow := func(d *dataplane.Delta) { d.Sets["s:1"] = &dataplane.SetDelta{Add: slices.Collect(maps.Keys(members))} }
 	fill := func(d *dataplane.Delta) { d.Sets["s:2"] = &dataplane.SetDelta{Add: slices.Collect(maps.Keys(members))} }
 	shrink := func(d *dataplane.Delta) {

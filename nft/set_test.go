@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"
+	"github.com/calicogo/calico/internal/difftest"
 	"github.com/calicogo/calico/internal/nstest"
 )
 
@@ -204,7 +205,7 @@ func BenchmarkPolicy(b *testing.B) {
 	for i := range n {
 		p := policy(i, 80)
 		s.Policies[p.ID] = p
-		s.Sets[p.Ingress[0].Src.Sets[0]] = members(fmt.Sprintf("10.%d.%d.1/32", i>>8, i&255))
+		s.Sets[p.Ingress[0].Src.Sets[0]] = difftest.Members(fmt.Sprintf("10.%d.%d.1/32", i>>8, i&255))
 		ep.Ingress[0].Policies = append(ep.Ingress[0].Policies, p.ID)
 	}
 	d.Update(s.Delta())
