@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/nftables"
 	mdl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -54,19 +53,13 @@ func (d *Driver) Clean(ctx context.Context) error {
 func unhook(b *batch, im *image) {
 	for _, name := range sorted(im.chains) {
 		if im.chains[name].base.isBase {
-			c := &nftables.Chain{Name: name, Table: b.table}
-			b.note("empty", "chain", name)
-			b.conn.FlushChain(c)
-			b.note("delete", "chain", name)
-			b.conn.DelChain(c)
+			b.emptyChain(name)
+			b.deleteChain(name)
 		}
 	}
 }
 
-func deleteTable(b *batch, _ *image) {
-	b.note("delete", "table", tableName)
-	b.conn.DelTable(b.table)
-}
+func deleteTable(b *batch, _ *image) { b.deleteTable() }
 
 // clean makes one step of Clean, if the kernel has the table and it is ours.
 func (d *Driver) clean(t *table, remove func(*batch, *image)) error {

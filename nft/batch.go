@@ -23,8 +23,6 @@ const tableName = TableName
 // batch gathers one transaction. The first error sticks.
 type batch struct {
 	enc    *encoder
-	conn   *nftables.Conn
-	table  *nftables.Table
 	fresh  bool    // the table is new: nothing is in it
 	ruled  bool    // rules change
 	labels []label // of the messages, in order
@@ -43,20 +41,81 @@ type label struct {
 	rule             *filter.Rule // nil: of something else
 }
 
-func newBatch(enc *encoder) *batch {
-	b := &batch{enc: enc, drift: newDrift()}
-	b.table = &nftables.Table{Name: tableName, Family: nftables.TableFamily(enc.afFamily())}
-	b.conn, b.err = nftables.New(nftables.WithTestDial(func(req []mdl.Message) ([]mdl.Message, error) {
+func newBatch(enc *encoder) *batch { return &batch{enc: enc, drift: &drift{}} }
+
+// put adds a message: of a kind, with flags, about the table and what attrs say.
+func (b *batch) put(l label, kind int, flags mdl.HeaderFlags, attrs ...[]byte) {
+	out := make([]byte, 0, 128)
+	out = append(out, b.enc.afFamily(), unix.NFNETLINK_V0, 0, 0)
+	out = appendAttr(out, unix.NFTA_TABLE_NAME, []byte(tableName+"\x00")) // the same number in all kinds
+	for _, a := range attrs {
+		out = append(out, a...)
+	}
+	b.labels = append(b.labels, l)
+	b.msgs = append(b.msgs, mdl.Message{
+		Header: mdl.Header{Type: mdl.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: mdl.Request | flags},
+		Data:   out,
+	})
+}
+
+func nameAttr(kind uint16, name string) []byte { return appendAttr(nil, kind, append([]byte(name), 0)) }
+
+func (b *batch) addTable(verb string) {
+	b.put(label{verb: verb, kind: "table", name: tableName}, unix.NFT_MSG_NEWTABLE, mdl.Create)
+}
+
+func (b *batch) deleteTable() {
+	b.put(label{verb: "delete", kind: "table", name: tableName}, unix.NFT_MSG_DELTABLE, 0)
+}
+
+func (b *batch) addChain(verb, name string, x *filter.Base) {
+	attrs := [][]byte{nameAttr(unix.NFTA_CHAIN_NAME, name)}
+	if x != nil {
+		k := baseOf(x)
+		hook := append(appendAttr(nil, unix.NFTA_HOOK_HOOKNUM, be32(k.hook)), appendAttr(nil, unix.NFTA_HOOK_PRIORITY, be32(uint32(k.priority)))...)
+		attrs = append(attrs, appendAttr(nil, unix.NLA_F_NESTED|unix.NFTA_CHAIN_HOOK, hook),
+			appendAttr(nil, unix.NFTA_CHAIN_POLICY, be32(k.policy)), nameAttr(unix.NFTA_CHAIN_TYPE, k.kind))
+	}
+	b.put(label{verb: verb, kind: "chain", name: name}, unix.NFT_MSG_NEWCHAIN, mdl.Create, attrs...)
+}
+
+func (b *batch) emptyChain(name string) {
+	b.put(label{verb: "empty", kind: "chain", name: name}, unix.NFT_MSG_DELRULE, 0, nameAttr(unix.NFTA_RULE_CHAIN, name))
+}
+
+func (b *batch) deleteChain(name string) {
+	b.put(label{verb: "delete", kind: "chain", name: name}, unix.NFT_MSG_DELCHAIN, 0, nameAttr(unix.NFTA_CHAIN_NAME, name))
+}
+
+func (b *batch) emptySet(kind, name string) {
+	b.put(label{verb: "empty", kind: kind, name: name}, unix.NFT_MSG_DELSETELEM, 0, nameAttr(unix.NFTA_SET_ELEM_LIST_SET, name))
+}
+
+func (b *batch) deleteSet(kind, name string) {
+	b.put(label{verb: "delete", kind: kind, name: name}, unix.NFT_MSG_DELSET, 0, nameAttr(unix.NFTA_SET_NAME, name))
+}
+
+// addSet makes a set by the library, which knows how the nft tool likes to have them described.
+func (b *batch) addSet(kind string, s *nftables.Set) {
+	b.setID++
+	s.ID = b.setID // of our own: the library's counter is not safe in parallel
+	s.Table = &nftables.Table{Name: tableName, Family: nftables.TableFamily(b.enc.afFamily())}
+	conn, err := nftables.New(nftables.WithTestDial(func(req []mdl.Message) ([]mdl.Message, error) {
 		if len(req) > 2 {
 			b.msgs = append(b.msgs, req[1:len(req)-1]...) // without begin and end, which are ours to send
 		}
 		return nil, unix.ENOBUFS // the one answer that ends Flush at once
 	}))
-	return b
-}
-
-func (b *batch) note(verb, kind, name string) {
-	b.labels = append(b.labels, label{verb: verb, kind: kind, name: name})
+	if err == nil {
+		err = conn.AddSet(s, nil)
+	}
+	if err == nil {
+		err = conn.Flush()
+	}
+	if err != nil && !errors.Is(err, unix.ENOBUFS) {
+		b.fail(fmt.Errorf("encode: %s %s: %w", kind, s.Name, err))
+	}
+	b.labels = append(b.labels, label{verb: "add", kind: kind, name: s.Name})
 }
 
 func (b *batch) fail(err error) {
@@ -65,20 +124,8 @@ func (b *batch) fail(err error) {
 	}
 }
 
-// take has the messages so far of the library, which has no messages of rules, go before
-// what comes.
-func (b *batch) take() {
-	if b.err != nil {
-		return
-	}
-	if err := b.conn.Flush(); err != nil && !errors.Is(err, unix.ENOBUFS) {
-		b.err = fmt.Errorf("encode: %w", err)
-	}
-}
-
 // messages returns the encoded transaction.
 func (b *batch) messages() ([]mdl.Message, error) {
-	b.take()
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -91,12 +138,8 @@ func (b *batch) messages() ([]mdl.Message, error) {
 // mend adds what a program's changes cannot say. It goes last.
 func (b *batch) mend() {
 	for _, name := range sorted(b.drift.policy) {
-		c := &nftables.Chain{Name: name, Table: b.table}
-		base(c, b.drift.policy[name].Base)
-		b.note("set policy of", "chain", name)
-		b.conn.AddChain(c)
+		b.addChain("set policy of", name, b.drift.policy[name].Base)
 	}
-	b.take()
 	for _, name := range sorted(b.drift.wipe) { // of sets that are shared: the others' went with their changes
 		b.elements("remove from", "set", name, unix.NFT_MSG_DELSETELEM, func(l *elementList) {
 			for i := range b.drift.wipe[name] {
@@ -112,25 +155,15 @@ func (b *batch) mend() {
 
 // wake makes the table's flags none, so that its chains are in force.
 func (b *batch) wake() {
-	b.labels = append(b.labels, label{verb: "wake", kind: "table", name: tableName})
-	out := []byte{b.enc.afFamily(), unix.NFNETLINK_V0, 0, 0}
-	out = appendAttr(out, unix.NFTA_TABLE_NAME, []byte(tableName+"\x00"))
-	out = appendAttr(out, unix.NFTA_TABLE_FLAGS, make([]byte, 4))
-	b.msgs = append(b.msgs, mdl.Message{
-		Header: mdl.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE, Flags: mdl.Request},
-		Data:   out,
-	})
+	b.put(label{verb: "wake", kind: "table", name: tableName}, unix.NFT_MSG_NEWTABLE, 0, appendAttr(nil, unix.NFTA_TABLE_FLAGS, make([]byte, 4)))
 }
 
 // clearTable removes the table and makes it anew, empty.
 func (b *batch) clearTable() {
 	b.fresh = true
-	b.note("find", "table", tableName)
-	b.conn.AddTable(b.table)
-	b.note("delete", "table", tableName)
-	b.conn.DelTable(b.table)
-	b.note("add", "table", tableName)
-	b.conn.AddTable(b.table)
+	b.addTable("find")
+	b.deleteTable()
+	b.addTable("add")
 	b.newShares()
 }
 
@@ -155,7 +188,6 @@ func (b *batch) apply(ch *filter.Changes) {
 	for _, name := range sorted(ch.Maps) {
 		b.changeMap(name, ch.Maps[name])
 	}
-	b.take()
 	b.changeShared(sets, ch)
 	for _, name := range chains {
 		b.rules(name, ch.Chains[name])
@@ -163,8 +195,7 @@ func (b *batch) apply(ch *filter.Changes) {
 	b.deleteSets(ch) // a map's elements hold chains
 	for _, name := range chains {
 		if ch.Chains[name] == nil {
-			b.note("delete", "chain", name)
-			b.conn.DelChain(&nftables.Chain{Name: name, Table: b.table})
+			b.deleteChain(name)
 		}
 	}
 }
@@ -184,39 +215,16 @@ func (b *batch) newMap(name string, mc *filter.MapChange) {
 	}
 }
 
-func (b *batch) addSet(kind string, s *nftables.Set) {
-	b.setID++
-	s.Table, s.ID = b.table, b.setID // an id of our own: the library's counter is not safe in parallel
-	b.note("add", kind, s.Name)
-	b.fail(b.conn.AddSet(s, nil))
-}
-
 // newChain makes the chain, or empties the one there is.
 func (b *batch) newChain(name string, ch *filter.Chain) {
-	c := &nftables.Chain{Name: name, Table: b.table}
 	if b.drift.base[name] {
-		b.note("delete", "chain", name)
-		b.conn.DelChain(c)
+		b.deleteChain(name)
 	}
 	if ch != nil {
-		if ch.Base != nil {
-			base(c, ch.Base)
-		}
-		b.note("add", "chain", name)
-		b.conn.AddChain(c)
+		b.addChain("add", name, ch.Base)
 	}
 	if !b.fresh {
-		b.note("empty", "chain", name)
-		b.conn.FlushChain(c)
-	}
-}
-
-func base(c *nftables.Chain, x *filter.Base) {
-	hook, prio, policy := nftables.ChainHook(hooknum(x.Hook)), nftables.ChainPriority(x.Priority), nftables.ChainPolicyAccept
-	c.Hooknum, c.Priority, c.Policy = &hook, &prio, &policy
-	c.Type = nftables.ChainTypeFilter
-	if x.Table == filter.NATTable {
-		c.Type = nftables.ChainTypeNAT
+		b.emptyChain(name)
 	}
 }
 
@@ -261,10 +269,8 @@ func (b *batch) changeMap(name string, mc *filter.MapChange) {
 // change removes before it adds: a prefix may take the place of one that it overlaps.
 func (b *batch) change(kind, name string, remove, add func(*elementList)) {
 	if b.drift.empty[name] {
-		b.note("empty", kind, name)
-		b.conn.FlushSet(&nftables.Set{Name: name, Table: b.table})
+		b.emptySet(kind, name)
 	}
-	b.take()
 	wipe := b.drift.wipe[name]
 	delete(b.drift.empty, name) // the rest of the set's change may come with another batch
 	delete(b.drift.wipe, name)
@@ -286,7 +292,7 @@ func (b *batch) elements(verb, kind, name string, message uint16, write func(*el
 
 func (b *batch) add(verb, kind, name string, l *elementList) {
 	for _, m := range l.messages() {
-		b.note(verb, kind, name)
+		b.labels = append(b.labels, label{verb: verb, kind: kind, name: name})
 		b.msgs = append(b.msgs, m)
 	}
 }
@@ -327,14 +333,12 @@ func ruleMessage(family byte, chain string, x encoded) mdl.Message {
 func (b *batch) deleteSets(ch *filter.Changes) {
 	for _, name := range sorted(ch.Sets) {
 		if sc := ch.Sets[name]; sc.Gone && !isShared(sc.Kind) {
-			b.note("delete", "set", name)
-			b.conn.DelSet(&nftables.Set{Name: name, Table: b.table})
+			b.deleteSet("set", name)
 		}
 	}
 	for _, name := range sorted(ch.Maps) {
 		if ch.Maps[name].Gone {
-			b.note("delete", "map", name)
-			b.conn.DelSet(&nftables.Set{Name: name, Table: b.table})
+			b.deleteSet("map", name)
 		}
 	}
 }

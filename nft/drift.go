@@ -195,9 +195,11 @@ func baseOf(b *filter.Base) baseImage {
 	if b == nil {
 		return baseImage{}
 	}
-	var k nftables.Chain
-	base(&k, b)
-	return baseImage{true, uint32(*k.Hooknum), int32(*k.Priority), string(k.Type), uint32(*k.Policy)}
+	typ := nftables.ChainTypeFilter
+	if b.Table == filter.NATTable {
+		typ = nftables.ChainTypeNAT
+	}
+	return baseImage{true, hooknum(b.Hook), int32(b.Priority), string(typ), uint32(nftables.ChainPolicyAccept)}
 }
 
 // ruleImages is what the kernel must show of a chain's rules.

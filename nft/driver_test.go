@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	mdl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/calicogo/calico/dataplane"

@@ -15,18 +15,31 @@ import (
 // here and not by the library, which takes ten times as long: a set may have 100,000.
 type elementList struct {
 	kind     uint16 // NFT_MSG_NEWSETELEM or NFT_MSG_DELSETELEM
-	head     []byte // of every message: what set
+	family   byte
+	set      string
+	head     []byte // of every message: what set; nil until there is an element
 	msgs     []mdl.Message
 	out      []byte // the message that is being written
 	key, end []byte // for use again
 }
 
 func newElementList(kind uint16, family byte, set string) *elementList {
-	l := &elementList{kind: kind, head: []byte{family, unix.NFNETLINK_V0, 0, 0}}
-	l.head = appendAttr(l.head, unix.NFTA_SET_ELEM_LIST_TABLE, []byte(tableName+"\x00"))
-	l.head = appendAttr(l.head, unix.NFTA_SET_ELEM_LIST_SET, append([]byte(set), 0))
-	l.head = appendAttr(l.head, unix.NLA_F_NESTED|unix.NFTA_SET_ELEM_LIST_ELEMENTS, nil)
-	return l
+	return &elementList{kind: kind, family: family, set: set}
+}
+
+// begin begins a message.
+func (l *elementList) begin() {
+	if l.head == nil {
+		l.head = append(make([]byte, 0, 64), l.family, unix.NFNETLINK_V0, 0, 0)
+		l.head = appendAttr(l.head, unix.NFTA_SET_ELEM_LIST_TABLE, []byte(tableName+"\x00"))
+		l.head = appendAttr(l.head, unix.NFTA_SET_ELEM_LIST_SET, append([]byte(l.set), 0))
+		l.head = appendAttr(l.head, unix.NLA_F_NESTED|unix.NFTA_SET_ELEM_LIST_ELEMENTS, nil)
+	}
+	room := len(l.head) + 256
+	if len(l.msgs) > 0 {
+		room = len(l.head) + maxBytes + 512 // one more than full
+	}
+	l.out = append(make([]byte, 0, room), l.head...)
 }
 
 // maxBytes bounds the elements of one message: a netlink attribute's length has 16 bits,
@@ -61,11 +74,7 @@ func (l *elementList) raw(key, end []byte, flags uint32, chain string) {
 		l.next()
 	}
 	if len(l.out) == 0 {
-		room := len(l.head) + 256
-		if len(l.msgs) > 0 {
-			room = len(l.head) + maxBytes + 512 // one more than full
-		}
-		l.out = append(make([]byte, 0, room), l.head...)
+		l.begin()
 	}
 	start := l.open(unix.NFTA_LIST_ELEM)
 	if flags != 0 {

@@ -140,14 +140,12 @@ func (b *batch) refill(p *filter.Program, all map[share]*refill) {
 		if r.missing {
 			b.addSet("set", b.enc.share(s))
 		} else {
-			b.note("empty", "set", s.name())
-			b.conn.FlushSet(&nftables.Set{Name: s.name(), Table: b.table})
+			b.emptySet("set", s.name())
 		}
 		for _, name := range r.names {
 			ch.Sets[name] = &filter.SetChange{Kind: s.kind, Add: missing(p.Sets[name].Elements, nil)}
 		}
 	}
-	b.take()
 	b.changeShared(sorted(ch.Sets), ch)
 }
 
