@@ -26,13 +26,28 @@
 // after a grace period, filter opens. Where filter had nothing of ours it comes last and needs no guard: nothing was closed
 // before, or another backend, from which ours take over, closes meanwhile. Policy is in one table, filter, and changes in one commit.
 //
+// iptables-nft shows a packet that is held up for two commits the chains of the second, as nftables does: where several that
+// stood change, it waits first if another run was less than a second ago.
+//
 // A rule with action Pass is not covered by this: its set changes a moment before the chains that come with it.
+//
+// A command is killed with the agent, and each run is the whole of a commit, or a list of lines that are right in any
+// number; so the next agent finds what one of the steps left, and goes on from there.
+//
+// # What is refused
+//
+// An error of a rule or a member is a [filter.Refused] of the policy's chain, the set or the endpoint that it is of. Of a table
+// that the kernel refuses legacy iptables does not say why: parts of what is new are tried, in the chain cali-trial to which nothing leads,
+// until one chain is left. An address stands at 64 devices at most, which is what hash:net,iface takes; the 65th pod is refused.
+//
+// The lock of legacy iptables (/run/xtables.lock) is waited for for 5 s, and while it cannot be had, one second a Sync: the agent's
+// other parts go on meanwhile. Where ip6tables is missing, IPv4 is held and IPv6 is an error; or a warning, with IPv6 off.
 //
 // # What it costs
 //
-// What is written is in proportion to the change: the rules of chains that differ, and members one by one. But legacy iptables reads and
-// replaces the whole table for each commit, in user space and in the kernel; iptables-nft reads the table's rules first, and
-// sends the difference.
+// What is worked out and written is in proportion to the change: the rules of chains that differ, of a tree those on the way to a device,
+// and members one by one. But legacy iptables reads and replaces the whole table for each commit, in user space and in the kernel;
+// iptables-nft reads the table's rules first, and sends the difference. A pod costs a run of ipset and one of iptables-restore a family.
 //
 // # Reading back
 //
