@@ -109,8 +109,10 @@ func (c *Compiler) Settle() error {
 // takes as long ever after.
 func (c *Compiler) clean() {
 	c.base, c.all = false, false
-	c.endpoints, c.policies = map[dataplane.Interface]bool{}, map[dataplane.PolicyID]bool{}
-	c.moved = map[string]bool{}
+	if len(c.endpoints)+len(c.policies)+len(c.moved) > 0 {
+		c.endpoints, c.policies = map[dataplane.Interface]bool{}, map[dataplane.PolicyID]bool{}
+		c.moved = map[string]bool{}
+	}
 }
 
 // everything compiles anew, and compares with what was if that is told.

@@ -130,12 +130,15 @@ type MapChange struct {
 }
 
 func newChanges() *Changes {
-	return &Changes{Chains: map[string]*Chain{}, Sets: map[string]*SetChange{}, Maps: map[string]*MapChange{}, fresh: map[string]bool{}}
+	return &Changes{Chains: map[string]*Chain{}, Sets: map[string]*SetChange{}, Maps: map[string]*MapChange{}}
 }
 
 // chain notes that a chain is no longer the old one; nil: there is none.
 func (c *Changes) chain(name string, old, now *Chain) {
 	if _, again := c.Chains[name]; old == nil && !again {
+		if c.fresh == nil {
+			c.fresh = map[string]bool{}
+		}
 		c.fresh[name] = true
 	}
 	c.Chains[name] = now

@@ -38,17 +38,19 @@ package filter
 // transaction's time later. Where one prefix gives way to others inside it, or they to it, the
 // set changes in one step, and no packet is denied that both let pass.
 func (c *Changes) Steps() []*Changes {
-	closing, rules, opening := newChanges(), newChanges(), newChanges()
-	rules.Chains, rules.Maps, rules.fresh = c.Chains, c.Maps, c.fresh
+	if c.Empty() {
+		return nil
+	}
+	closing, rules, opening := &Changes{}, &Changes{Chains: c.Chains, Maps: c.Maps, fresh: c.fresh}, &Changes{}
 	for name, sc := range c.Sets {
 		switch {
 		case sc.New:
-			closing.Sets[name] = sc
+			closing.set(name, sc)
 		case sc.Gone:
-			opening.Sets[name] = sc
+			opening.set(name, sc)
 			opening.opens = opening.opens || sc.Sense != Opens && len(sc.Remove) > 0
 		case sc.Sense == Neutral || len(sc.Add)+len(sc.Remove) == 0:
-			rules.Sets[name] = sc
+			rules.set(name, sc)
 		default:
 			grow, shrink := sc.halves()
 			if sc.Sense == Closes {
@@ -77,6 +79,9 @@ const anyBase = "base chains"
 // Standing returns the names of the chains of before that are changed or go, but for those of endpoints
 // that go: without its rules such a one denies.
 func (c *Changes) Standing() (names []string) {
+	if len(c.Chains) == 0 {
+		return nil
+	}
 	ends := map[string]bool{}
 	for _, mc := range c.Maps {
 		for _, chain := range mc.Remove {
@@ -100,8 +105,15 @@ func (c *Changes) put(name string, sc *SetChange) bool {
 	if len(sc.Add)+len(sc.Remove) == 0 {
 		return false
 	}
-	c.Sets[name] = sc
+	c.set(name, sc)
 	return true
+}
+
+func (c *Changes) set(name string, sc *SetChange) {
+	if c.Sets == nil {
+		c.Sets = map[string]*SetChange{}
+	}
+	c.Sets[name] = sc
 }
 
 // halves returns the two parts of a change, in whichever order they are made: after the one

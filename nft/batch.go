@@ -171,28 +171,27 @@ func (b *batch) clearTable() {
 func (b *batch) apply(ch *filter.Changes) {
 	b.ruled = b.ruled || len(ch.Chains)+len(ch.Maps) > 0
 	b.standing = append(b.standing, ch.Standing()...)
-	sets := sorted(ch.Sets)
+	sets, vmaps, chains := sorted(ch.Sets), sorted(ch.Maps), sorted(ch.Chains)
 	for _, name := range sets {
 		b.newSet(name, ch.Sets[name])
 	}
-	for _, name := range sorted(ch.Maps) {
+	for _, name := range vmaps {
 		b.newMap(name, ch.Maps[name])
 	}
-	chains := sorted(ch.Chains)
 	for _, name := range chains {
 		b.newChain(name, ch.Chains[name])
 	}
 	for _, name := range sets {
 		b.changeSet(name, ch.Sets[name])
 	}
-	for _, name := range sorted(ch.Maps) {
+	for _, name := range vmaps {
 		b.changeMap(name, ch.Maps[name])
 	}
 	b.changeShared(sets, ch)
 	for _, name := range chains {
 		b.rules(name, ch.Chains[name])
 	}
-	b.deleteSets(ch) // a map's elements hold chains
+	b.deleteSets(sets, vmaps, ch) // a map's elements hold chains
 	for _, name := range chains {
 		if ch.Chains[name] == nil {
 			b.deleteChain(name)
@@ -200,7 +199,12 @@ func (b *batch) apply(ch *filter.Changes) {
 	}
 }
 
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func sorted[V any](m map[string]V) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m))
+}
 
 func (b *batch) newSet(name string, sc *filter.SetChange) {
 	if sc.New && !isShared(sc.Kind) {
@@ -330,13 +334,13 @@ func ruleMessage(family byte, chain string, x encoded) mdl.Message {
 	}
 }
 
-func (b *batch) deleteSets(ch *filter.Changes) {
-	for _, name := range sorted(ch.Sets) {
+func (b *batch) deleteSets(sets, vmaps []string, ch *filter.Changes) {
+	for _, name := range sets {
 		if sc := ch.Sets[name]; sc.Gone && !isShared(sc.Kind) {
 			b.deleteSet("set", name)
 		}
 	}
-	for _, name := range sorted(ch.Maps) {
+	for _, name := range vmaps {
 		if ch.Maps[name].Gone {
 			b.deleteSet("map", name)
 		}
