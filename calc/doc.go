@@ -3,7 +3,8 @@
 //
 // A [Graph] is a pure state machine: no clock, no goroutine, no I/O, no log. Put and
 // Remove note what is there now; Flush settles every derived table once, in the order
-// written in it, and returns what changed. The result depends on the present contents
+// written in it, and returns what changed. Prepare does most of the first Flush while a
+// snapshot comes in. The result depends on the present contents
 // alone, never on the path there. [Compute] is its plain definition: the sum of a Graph's
 // Deltas from the empty State is what Compute gives for the same contents, and random
 // tests hold the two equal.

@@ -182,8 +182,9 @@ func (g *Graph) PutAttachment(a *dataplane.Attachment) { g.attachments.put(a.ID,
 // RemoveAttachment notes that the node's records hold no such attachment.
 func (g *Graph) RemoveAttachment(id dataplane.AttachmentID) { g.attachments.put(id, nil) }
 
-// Prepare does of the first Flush what can be done before all is there that it is to take in.
-// So the reader of a snapshot need not be waited for. After the first Flush it does nothing.
+// Prepare does of the first Flush what can be done before all is there that it is to take in,
+// while the rest of a snapshot still comes. After the first Flush it does nothing: a Delta has no
+// way to say that a set, which somebody knows by then, went and came again.
 func (g *Graph) Prepare() {
 	if g.flushed {
 		return
