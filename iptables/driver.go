@@ -212,9 +212,9 @@ func (d *Driver) Sync(ctx context.Context) error {
 		if err != nil {
 			f.trusted = false
 			errs = append(errs, fmt.Errorf("%s (%v): %w", commands[f.is], d.tools.use, err))
-		}
-		if d.locked {
-			break // it is one lock
+			if d.locked {
+				break // it is one lock
+			}
 		}
 	}
 	if len(errs) == 0 && !d.alone {

@@ -142,6 +142,20 @@ func TestLockIsHeld(t *testing.T) {
 	if got := d.patience(); got != "2" {
 		t.Errorf("it waits for %s s, want 2", got)
 	}
+	// What IPv6 alone has to do is not forgotten.
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	c := dataplane.NewDelta()
+	e := *sample().Endpoints["cali1"]
+	e.Addrs = e.Addrs[:1]
+	c.Endpoints["cali1"] = &e
+	d.Update(c)
+	for range 2 {
+		if err := d.Sync(context.Background()); err == nil || !strings.Contains(err.Error(), "ip6tables") {
+			t.Errorf("error %v, want one of ip6tables", err)
+		}
+	}
 }
 
 // A node without ip6tables has IPv4's policy, and is told of what it lacks.

@@ -153,7 +153,7 @@ func (w *renderer) icmp(b []byte, m *filter.Match, v filter.Type) ([]byte, error
 		b = append(not(append(b, " -m icmp6"...), m), " --icmpv6-type "...)
 	} else {
 		if v.Type == 255 {
-			return nil, fmt.Errorf("ICMP type 255: iptables cannot match it; use NftablesMode or leave it out")
+			return nil, fmt.Errorf("ICMP type 255: iptables takes it for any type; leave the rule out, or set nftablesMode to Auto")
 		}
 		b = append(not(append(b, " -m icmp"...), m), " --icmp-type "...)
 	}
