@@ -37,6 +37,7 @@ type batch struct {
 // label says what a message is about, for the error if the kernel refuses it.
 type label struct {
 	verb, kind, name string
+	marks            []mark       // of elements: the program's sets that share the kernel's
 	index            int          // of a rule
 	rule             *filter.Rule // nil: of something else
 }
@@ -295,8 +296,8 @@ func (b *batch) elements(verb, kind, name string, message uint16, write func(*el
 }
 
 func (b *batch) add(verb, kind, name string, l *elementList) {
-	for _, m := range l.messages() {
-		b.labels = append(b.labels, label{verb: verb, kind: kind, name: name})
+	for i, m := range l.messages() {
+		b.labels = append(b.labels, label{verb: verb, kind: kind, name: name, marks: l.marked[i]})
 		b.msgs = append(b.msgs, m)
 	}
 }
@@ -354,10 +355,26 @@ func (b *batch) explain(err error) error {
 		return err
 	}
 	l := b.labels[r.index]
+	if set := l.setAt(r.at - headerLen); set != "" {
+		return &filter.Refused{Object: set, Err: fmt.Errorf("%s %s %s, in %s: %w", l.verb, l.kind, set, l.name, err)}
+	}
 	if l.rule == nil {
 		return &filter.Refused{Object: l.name, Err: fmt.Errorf("%s %s %s: %w%s", l.verb, l.kind, l.name, err, lacks(r.errno, b.enc, l))}
 	}
 	return &filter.Refused{Object: l.name, Err: fmt.Errorf("add rule %d of chain %s: %w%s", l.index, l.name, err, lacks(r.errno, b.enc, l))}
+}
+
+// setAt is the program's set whose element is at that place of a message's body; "": it is not known.
+func (l *label) setAt(at int) (set string) {
+	if len(l.marks) == 1 {
+		return l.marks[0].set
+	}
+	for _, m := range l.marks {
+		if m.at <= at {
+			set = m.set
+		}
+	}
+	return set
 }
 
 // lacks names what the kernel may lack, where its error says that it does not know

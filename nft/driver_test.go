@@ -2,8 +2,10 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -375,6 +377,58 @@ func TestRefusal(t *testing.T) {
 		}
 	}
 	quiet(t, d)
+}
+
+// Of many sets that share one of the kernel's, the one is named of which an element is refused.
+func TestRefusedElementOfASharedSet(t *testing.T) {
+	d := newDriver(t, nstest.New(t))
+	d.Update(sample().Delta())
+	mustSync(t, d)
+	var names []string // of sets that share one
+	for i := 0; len(names) < 4; i++ {
+		if name := fmt.Sprint("cali4aset", i); shareOf(filter.Addrs, numberOf(name)).i == 3 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	element := func(i int) filter.Element {
+		return filter.Element{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{20, 0, byte(i >> 8), byte(i)}), 32)}
+	}
+	for _, size := range []int{1, 2000} { // one message, and several
+		for culprit := range names {
+			add, remove := &filter.Changes{Sets: map[string]*filter.SetChange{}}, &filter.Changes{Sets: map[string]*filter.SetChange{}}
+			for i, name := range names {
+				all := make([]filter.Element, size)
+				for j := range all {
+					all[j] = element(j)
+				}
+				add.Sets[name] = &filter.SetChange{Kind: filter.Addrs, Add: all}
+				remove.Sets[name] = &filter.SetChange{Kind: filter.Addrs, Remove: all}
+				if i == culprit {
+					remove.Sets[name] = &filter.SetChange{Kind: filter.Addrs, Remove: append([]filter.Element{element(60000)}, all...)}
+				}
+			}
+			var r *filter.Refused
+			if err := apply(d, add, remove); !errors.As(err, &r) || r.Object != names[culprit] {
+				t.Errorf("%d elements: error %v of %+v, want it to name %s", size, err, r, names[culprit])
+			}
+			d.Resync()
+			mustSync(t, d)
+			quiet(t, d)
+		}
+	}
+}
+
+// apply sends changes, each in a transaction.
+func apply(d *Driver, all ...*filter.Changes) error {
+	for _, ch := range all {
+		b := newBatch(d.tables[0].enc)
+		b.apply(ch)
+		if err := d.transact(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func TestMissingModuleIsNamed(t *testing.T) {

@@ -21,6 +21,23 @@ type elementList struct {
 	msgs     []mdl.Message
 	out      []byte // the message that is being written
 	key, end []byte // for use again
+	marks    []mark // of the message that is being written
+	marked   [][]mark
+}
+
+// mark says that from a place in a message on the elements are of one of the program's sets.
+type mark struct {
+	at  int // from the message's body on
+	set string
+}
+
+// of marks the elements that come as those of a set that shares the kernel's.
+func (l *elementList) of(set string) {
+	at := len(l.out)
+	if n := len(l.marks); n > 0 && l.marks[n-1].at == at {
+		l.marks = l.marks[:n-1] // which has none
+	}
+	l.marks = append(l.marks, mark{at, set})
 }
 
 func newElementList(kind uint16, family byte, set string) *elementList {
@@ -63,6 +80,10 @@ func (l *elementList) next() {
 		Header: mdl.Header{Type: mdl.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | l.kind), Flags: mdl.Request | mdl.Create},
 		Data:   l.out,
 	})
+	l.marked = append(l.marked, l.marks)
+	if n := len(l.marks); n > 0 {
+		l.marks = []mark{{0, l.marks[n-1].set}} // goes on in the next
+	}
 	l.out = nil
 }
 

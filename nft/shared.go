@@ -93,8 +93,8 @@ func (b *batch) changeShared(names []string, ch *filter.Changes) {
 			continue
 		}
 		n := numberOf(name)
-		b.members(gone, unix.NFT_MSG_DELSETELEM, sc.Kind, n, sc.Remove)
-		b.members(come, unix.NFT_MSG_NEWSETELEM, sc.Kind, n, sc.Add)
+		b.members(gone, unix.NFT_MSG_DELSETELEM, sc.Kind, name, n, sc.Remove)
+		b.members(come, unix.NFT_MSG_NEWSETELEM, sc.Kind, name, n, sc.Add)
 	}
 	for _, s := range allShares() {
 		b.list("remove from", s, gone[s])
@@ -103,7 +103,7 @@ func (b *batch) changeShared(names []string, ch *filter.Changes) {
 }
 
 // members adds elements of a program's set to the list of the kernel's.
-func (b *batch) members(lists map[share]*elementList, message uint16, k filter.SetKind, n setNumber, all []filter.Element) {
+func (b *batch) members(lists map[share]*elementList, message uint16, k filter.SetKind, set string, n setNumber, all []filter.Element) {
 	if len(all) == 0 {
 		return
 	}
@@ -111,6 +111,7 @@ func (b *batch) members(lists map[share]*elementList, message uint16, k filter.S
 	if lists[s] == nil {
 		lists[s] = newElementList(message, b.enc.afFamily(), s.name())
 	}
+	lists[s].of(set)
 	for i := range all {
 		lists[s].member(k, n, &all[i])
 	}

@@ -49,6 +49,7 @@ func openSocket(ns int) (*socket, error) {
 		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, opt, n) // only large tables need it
 	}
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1) // to be told which element is refused
 	return s, nil
 }
 
@@ -75,6 +76,7 @@ func (s *socket) close() {
 // refusal is the kernel's refusal of one message of a transaction.
 type refusal struct {
 	index int // of the message; -1: of the transaction as a whole
+	at    int // where in the message, from its header on; 0: the kernel does not say
 	errno unix.Errno
 }
 
@@ -144,13 +146,26 @@ func (s *socket) answer(first uint32, n int) error {
 			}
 			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m.data)))
 			if errno != 0 && refused == nil {
-				refused = &refusal{index, errno}
+				refused = &refusal{index: index, at: refusedAt(m), errno: errno}
 			}
 			if index == n-1 || index == -1 && refused != nil {
 				return refused
 			}
 		}
 	}
+}
+
+// refusedAt is where in the message the attribute is that was refused; 0: not said.
+func refusedAt(m received) int {
+	const told = 4 + headerLen // the error, and the header of the message that it is about
+	if m.flags&unix.NLM_F_ACK_TLVS == 0 || m.flags&unix.NLM_F_CAPPED == 0 || len(m.data) < told {
+		return 0
+	}
+	b := attribute(m.data[told:], unix.NLMSGERR_ATTR_OFFS)
+	if len(b) != 4 {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint32(b))
 }
 
 type received struct {
