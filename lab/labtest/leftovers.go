@@ -45,7 +45,11 @@ func (l *Lab) Trace(t testing.TB, name string) Trace {
 		if ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); ns != inside {
 			continue
 		}
-		tr.Processes[pid] = startTime(pid)
+		started := startTime(pid)
+		if started == ended {
+			continue // meanwhile
+		}
+		tr.Processes[pid] = started
 		for ns := range namespacesOf(pid) {
 			if !own[ns] {
 				tr.Namespaces[ns] = true
@@ -79,16 +83,19 @@ func (tr Trace) Gone(t testing.TB) {
 	}
 }
 
+// ended is the start time of a process that is no more.
+const ended = "ended"
+
 // startTime tells processes of one pid apart: field 22 of /proc/PID/stat, proc(5).
 func startTime(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "ended"
+		return ended
 	}
 	_, rest, _ := strings.Cut(string(b), ") ") // of the command name, which may hold blanks
 	fields := strings.Fields(rest)
 	if len(fields) < 20 || fields[0] == "Z" {
-		return "ended"
+		return ended
 	}
 	return fields[19]
 }
