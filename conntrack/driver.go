@@ -180,6 +180,9 @@ func (d *Driver) End(p *Pass, err error) {
 	}
 }
 
+// Owe counts processor's time that was used elsewhere among that of passes: the next one rests for it, too.
+func (d *Driver) Owe(cost time.Duration) { d.budget.spent(time.Now(), d.budget.last, cost) }
+
 // Sync does a whole pass: it may take tens of milliseconds, and more where there are many flows, or where it has to rest.
 func (d *Driver) Sync(ctx context.Context) error {
 	d.Hold()

@@ -14,11 +14,17 @@ type judge struct {
 	owners   *owners
 	programs map[dataplane.Family]*filter.Program
 	host     map[netip.Addr]bool // the host's own addresses
+
+	// routes are the devices by which packets leave for addresses that may be behind a pod, as far as they are known; lookUp
+	// finds another.
+	routes map[netip.Addr]string
+	lookUp func(netip.Addr) (string, error)
+	err    error // of lookUp
 }
 
 // newJudge returns one that goes by what is held now.
 func (p *Pass) newJudge() (*judge, error) {
-	j := &judge{owners: p.d.owners, programs: map[dataplane.Family]*filter.Program{}, host: p.host}
+	j := &judge{owners: p.d.owners, programs: map[dataplane.Family]*filter.Program{}, host: p.host, routes: p.routes, lookUp: p.d.h.DeviceTo}
 	for _, c := range p.d.compilers() {
 		if program := c.Program(); len(program.Chains) > 0 { // it has compiled
 			j.programs[program.Family] = program
@@ -69,8 +75,24 @@ func (j *judge) device(a netip.Addr) (devices []string, pod bool) {
 		return devices, true
 	case j.host[a] || a.IsLoopback() || a.IsMulticast() || a == broadcast:
 		return []string{""}, false
+	case j.owners.mayHave(a):
+		if id := j.route(a); j.owners.further[dataplane.Interface(id)] != nil {
+			return []string{id}, true
+		}
 	}
 	return []string{elsewhere}, false
+}
+
+// route is the device by which packets leave for the address. Those of the flow that go there pass it, and
+// those that come from there most likely.
+func (j *judge) route(a netip.Addr) string {
+	id, known := j.routes[a]
+	if !known && j.err == nil {
+		if id, j.err = j.lookUp(a); j.err == nil {
+			j.routes[a] = id
+		}
+	}
+	return id
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

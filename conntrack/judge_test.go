@@ -49,7 +49,8 @@ func TestJudge(t *testing.T) {
 
 func judgeOf(t *testing.T, s *dataplane.State) *judge {
 	t.Helper()
-	j := &judge{owners: newOwners(), programs: map[dataplane.Family]*filter.Program{}, host: map[netip.Addr]bool{}}
+	j := &judge{owners: newOwners(), programs: map[dataplane.Family]*filter.Program{}, host: map[netip.Addr]bool{},
+		routes: map[netip.Addr]string{}, lookUp: func(netip.Addr) (string, error) { return difftest.Uplink, nil }}
 	for id, ep := range s.Endpoints {
 		j.owners.put(id, ep)
 	}

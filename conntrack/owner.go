@@ -11,11 +11,13 @@ import (
 type owners struct {
 	endpoints map[dataplane.Interface]*dataplane.Endpoint
 	byAddr    map[netip.Addr][]dataplane.Interface
+	further   map[dataplane.Interface]*dataplane.Endpoint // those that have more addresses behind them
 }
 
 func newOwners() *owners {
 	return &owners{
 		endpoints: map[dataplane.Interface]*dataplane.Endpoint{}, byAddr: map[netip.Addr][]dataplane.Interface{},
+		further: map[dataplane.Interface]*dataplane.Endpoint{},
 	}
 }
 
@@ -32,6 +34,10 @@ func (o *owners) put(id dataplane.Interface, ep *dataplane.Endpoint) (old *datap
 			}
 		}
 	}
+	delete(o.further, id)
+	if ep != nil && len(ep.Sources) > 0 {
+		o.further[id] = ep
+	}
 	if ep == nil {
 		delete(o.endpoints, id)
 		return old
@@ -43,6 +49,20 @@ func (o *owners) put(id dataplane.Interface, ep *dataplane.Endpoint) (old *datap
 		}
 	}
 	return old
+}
+
+// mayHave tells whether the address may be behind some endpoint though it is none's own.
+func (o *owners) mayHave(a netip.Addr) bool {
+	for _, ep := range o.further {
+		if within(a, ep.Sources) {
+			return true
+		}
+	}
+	return false
+}
+
+func within(a netip.Addr, nets []netip.Prefix) bool {
+	return slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // using calls f with each endpoint that one of the policies governs. Endpoints share lists of

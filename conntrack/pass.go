@@ -21,6 +21,7 @@ type Pass struct {
 	scope *scope
 
 	whole map[netip.Addr]bool // addresses all of whose flows are to be judged
+	nets  []netip.Prefix      // with more such
 	parts []part
 	gone  map[netip.Addr]bool // addresses whose flows are to go
 
@@ -28,8 +29,9 @@ type Pass struct {
 	// has had none.
 	denies bool
 
-	host  map[netip.Addr]bool
-	batch []netlink.Flow // listed, and not yet judged; those beyond its length lend their room
+	host   map[netip.Addr]bool
+	routes map[netip.Addr]string // as the judge has them
+	batch  []netlink.Flow        // listed, and not yet judged; those beyond its length lend their room
 
 	waited     time.Duration // for the turn
 	took, cost time.Duration // of Run: in all, and of a processor
@@ -44,7 +46,7 @@ type part struct {
 
 // resolve says which flows the scope is about; nil: none.
 func (d *Driver) resolve(s *scope) *Pass {
-	p := &Pass{d: d, scope: s, whole: map[netip.Addr]bool{}, gone: map[netip.Addr]bool{}, denies: s.denies}
+	p := &Pass{d: d, scope: s, whole: map[netip.Addr]bool{}, gone: map[netip.Addr]bool{}, routes: map[netip.Addr]string{}, denies: s.denies}
 	for a := range s.gone {
 		if len(d.owners.byAddr[a]) == 0 {
 			p.gone[a] = true
@@ -75,6 +77,7 @@ func (p *Pass) add(ep *dataplane.Endpoint) {
 	for _, a := range ep.Addrs {
 		p.whole[a] = true
 	}
+	p.nets = append(p.nets, ep.Sources...)
 }
 
 // set selects the flows that the changed members of a set may concern.
@@ -97,7 +100,7 @@ func (p *Pass) set(id dataplane.SetID, m *members) {
 	}
 	x := part{ends: map[netip.Addr]bool{}, members: m}
 	o.using(policies, func(ep *dataplane.Endpoint) {
-		if m.any {
+		if m.any || len(ep.Sources) > 0 {
 			p.add(ep)
 			return
 		}
@@ -114,7 +117,7 @@ func (p *Pass) set(id dataplane.SetID, m *members) {
 // selects tells whether the flow is one to judge, or to delete.
 func (p *Pass) selects(f *netlink.Flow) bool {
 	src, dst := f.Source(), f.Destination()
-	if p.whole[src] || p.whole[dst] || p.gone[src] || p.gone[dst] {
+	if p.whole[src] || p.whole[dst] || p.gone[src] || p.gone[dst] || within(src, p.nets) || within(dst, p.nets) {
 		return true
 	}
 	return slices.ContainsFunc(p.parts, func(x part) bool {
@@ -210,6 +213,9 @@ func (p *Pass) judge(ctx context.Context) error {
 			changes = append(changes, x)
 		}
 	}
+	if j.err != nil {
+		return j.err
+	}
 	if err = p.d.change.Change(changes); err == nil {
 		p.d.count(len(p.batch), changes)
 	}
@@ -257,6 +263,9 @@ func (p *Pass) addrs() (few map[dataplane.Family]map[netip.Addr]bool, many map[d
 		for a := range m {
 			add(a)
 		}
+	}
+	for _, net := range p.nets {
+		many[dataplane.FamilyOf(net.Addr())] = true
 	}
 	for _, x := range p.parts {
 		if list, ok := x.members.addrs(); ok {
