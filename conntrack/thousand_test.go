@@ -107,7 +107,7 @@ func policyOf(n int) dataplane.PolicyID {
 
 // beats are flows whose ends send all the time.
 type beats struct {
-	t    *testing.T
+	t    testing.TB
 	ends [servers][]*end
 }
 

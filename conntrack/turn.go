@@ -14,6 +14,9 @@ func newTurn() turn {
 
 // take waits for the turn, or for the end of ctx.
 func (t turn) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil { // of what is ready, select takes any
+		return err
+	}
 	select {
 	case <-t:
 		return nil

@@ -20,7 +20,7 @@ import (
 
 // world is a node with pods, each in a namespace of its own, and a host beyond its uplink.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	node    int
 	pods    map[int]int // namespaces
 	outside int
@@ -50,13 +50,13 @@ var backends = map[string]opener{
 	"iptables-legacy": func(ns int) (backend, error) { return iptables.New(ns, iptables.Config{Variant: iptables.Legacy}) },
 }
 
-func newWorld(t *testing.T, pods ...int) *world {
+func newWorld(t testing.TB, pods ...int) *world {
 	t.Helper()
 	return newWorldOf(t, "nft", pods...)
 }
 
 // newWorldOf is newWorld with the named backend.
-func newWorldOf(t *testing.T, name string, pods ...int) *world {
+func newWorldOf(t testing.TB, name string, pods ...int) *world {
 	t.Helper()
 	for _, tool := range map[string][]string{"iptables-nft": {"iptables-nft-save", "ipset"}, "iptables-legacy": {"iptables-legacy-save", "ipset"}}[name] {
 		nstest.RequireTool(t, tool)
