@@ -49,14 +49,16 @@ type share struct {
 
 func shareOf(k filter.SetKind, n setNumber) share { return share{k, n[0] % shares} }
 
-func allShares() (out []share) {
+func allShares() []share { return listOfShares }
+
+var listOfShares = func() (out []share) {
 	for _, k := range sharedKinds {
 		for i := range byte(shares) {
 			out = append(out, share{k, i})
 		}
 	}
 	return out
-}
+}()
 
 // name is that of the kernel's set.
 func (s share) name() string {
@@ -86,6 +88,9 @@ func (b *batch) newShares() {
 
 // changeShared changes the sets that share the kernel's, in as few messages as hold it.
 func (b *batch) changeShared(names []string, ch *filter.Changes) {
+	if len(names) == 0 {
+		return
+	}
 	gone, come := map[share]*elementList{}, map[share]*elementList{}
 	for _, name := range names {
 		sc := ch.Sets[name]
