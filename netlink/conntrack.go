@@ -250,7 +250,7 @@ func (x *FlowChange) kind() uint16 {
 }
 
 func (x *FlowChange) attributes() []byte {
-	if x.Delete { // of this flow, and not of one that came in its place
+	if x.Delete { // of this flow, and not of one that came in its place, unless that has its very memory
 		return appendAttr(bytes.Clone(x.Flow.key), ctaID, binary.BigEndian.AppendUint32(nil, x.Flow.id))
 	}
 	b := appendAttr(bytes.Clone(x.Flow.key), ctaMark, binary.BigEndian.AppendUint32(nil, x.Mark&x.Mask))
