@@ -11,7 +11,8 @@
 //
 // The rules are held by nftables or by iptables, as the configuration has it, and go from one to the other
 // while packets pass: both are in force until the next holds everything, and one that cannot be brought up
-// leaves the last in force. An object that the kernel refuses three times in a row is left out in the direction that
+// leaves the last in force. Where another process has put a table of its own in nftables' place, which the kernel lets nobody
+// else change, iptables holds them until it ends. A setting that is not allowed leaves the one before it in force. An object that the kernel refuses three times in a row is left out in the direction that
 // closes (a policy denies, a pod is unknown), named in a problem, and tried again when it changes.
 //
 // It changes nothing in the kernel before the datastore's snapshot is complete, and
