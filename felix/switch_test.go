@@ -279,10 +279,10 @@ func refusedPolicy(w *world, r *rules, p *probes) {
 		w.t.Errorf("what the policy allows passes, though it is left out: %d after %d", p.last, sent)
 	}
 	p.mu.Unlock()
-	d = dataplane.NewDelta()
-	d.Policies[web] = good
-	r.Update(d)
-	w.agent.Resync(DriverRules)
+	again := dataplane.NewDelta()
+	again.Policies[web] = good
+	w.do(func() { r.Update(again) }) // which tells the driver of flows
+	w.until("the policy is good again", func() bool { s, _ := w.agent.Status(); return len(s.Problems) == 0 })
 	w.good("the policy is good again", p)
 }
 
