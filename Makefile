@@ -48,7 +48,7 @@ faults: ## plants mistakes in the sources, one at a time; the differential test 
 	$(GO) run ./internal/difftest/faults -run '$(RUN)'
 
 lab: ## lab scripts: nodes, pods and policies on real kernel objects
-	$(GO) test -race ./lab
+	$(GO) test -race -timeout 20m ./lab
 
 bench: build ## the figures beside their floors, as root, 5 min: ROWS=cni,policy BENCH=long BENCHFLAGS='-o json -disk DIR'
 	CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./internal/bench
