@@ -139,31 +139,45 @@ func (d *Driver) Resync() { d.now.everything() }
 // flow did. If it is to rest first, for what the last ones took, it says how long; then call Begin again.
 // One pass may be under way. Begin is for who holds; the pass judges nothing before Release.
 func (d *Driver) Begin() (p *Pass, rest time.Duration) {
-	d.fold()
-	if !d.next.empty() {
+	p = d.fold()
+	if d.next.empty() {
+		return nil, 0
+	}
+	if rest = d.budget.wait(time.Now(), d.next.denies); rest > 0 {
+		return nil, rest // and nothing is resolved that more may come to
+	}
+	if p == nil {
 		p = d.resolve(d.next)
 	}
 	if p != nil {
 		p.denies = d.next.denies
-		if rest = d.budget.wait(time.Now(), p.denies); rest > 0 {
-			return nil, rest
-		}
 	}
 	d.next = newScope()
 	return p, 0
 }
 
 // fold adds what changes now to what has changed. What of it may deny is seen now: a pod that has only just come has had no
-// flows yet.
-func (d *Driver) fold() {
+// flows yet. If something may already, that need not be known. p is a pass over what has changed if that is
+// what changes now.
+func (d *Driver) fold() (p *Pass) {
 	if d.now.empty() {
-		return
+		return nil
 	}
-	if p := d.resolve(d.now); p != nil {
-		d.next.merge(d.now)
-		d.next.denies = d.next.denies || p.denies
-	}
+	now, alone := d.now, d.next.empty()
 	d.now = newScope()
+	if d.next.denies {
+		d.next.merge(now)
+		return nil
+	}
+	if p = d.resolve(now); p == nil {
+		return nil
+	}
+	d.next.merge(now)
+	d.next.denies = p.denies
+	if !alone {
+		return nil
+	}
+	return p
 }
 
 // End says that the pass has come to its end, with the error of its Run. After one, another pass will have to look at

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -65,35 +66,54 @@ func within(a netip.Addr, nets []netip.Prefix) bool {
 	return slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// using calls f with each endpoint that one of the policies governs. Endpoints share lists of
-// policies; each list is looked at once.
-func (o *owners) using(policies map[dataplane.PolicyID]bool, f func(*dataplane.Endpoint)) {
-	if len(policies) == 0 {
+// use is why flows of endpoints that a policy governs are in question: the policy has changed, or a set that it asks.
+type use struct {
+	members *members // of the set that have come or gone; nil: every flow is
+	loosens bool     // the change of the set only lets more pass
+	ends    map[netip.Addr]bool
+}
+
+// using calls f with each endpoint that one of the policies governs, and with each of that policy's uses, once. Endpoints
+// share lists of policies; each list is looked at once.
+func (o *owners) using(uses map[dataplane.PolicyID][]*use, f func(*dataplane.Endpoint, *use)) {
+	if len(uses) == 0 {
 		return
 	}
 	type list struct {
 		first *dataplane.PolicyID
 		n     int
 	}
-	seen := map[list]bool{}
-	any := func(ids []dataplane.PolicyID) bool {
+	known := map[list]map[*use]bool{}
+	of := func(ids []dataplane.PolicyID) map[*use]bool {
 		if len(ids) == 0 {
-			return false
+			return nil
 		}
 		l := list{&ids[0], len(ids)}
-		has, ok := seen[l]
+		all, ok := known[l]
 		if !ok {
-			has = slices.ContainsFunc(ids, func(id dataplane.PolicyID) bool { return policies[id] })
-			seen[l] = has
+			all = map[*use]bool{}
+			for _, id := range ids {
+				for _, u := range uses[id] {
+					all[u] = true
+				}
+			}
+			known[l] = all
 		}
-		return has
-	}
-	governed := func(tiers []dataplane.TierPolicies) bool {
-		return slices.ContainsFunc(tiers, func(t dataplane.TierPolicies) bool { return any(t.Policies) })
+		return all
 	}
 	for _, ep := range o.endpoints {
-		if governed(ep.Ingress) || governed(ep.Egress) || any(ep.Profiles) {
-			f(ep)
+		mine := maps.Clone(of(ep.Profiles))
+		for _, tiers := range [][]dataplane.TierPolicies{ep.Ingress, ep.Egress} {
+			for _, t := range tiers {
+				if more := of(t.Policies); mine == nil {
+					mine = maps.Clone(more)
+				} else {
+					maps.Copy(mine, more)
+				}
+			}
+		}
+		for u := range mine {
+			f(ep, u)
 		}
 	}
 }

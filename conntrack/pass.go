@@ -32,6 +32,7 @@ type Pass struct {
 	host   map[netip.Addr]bool
 	routes map[netip.Addr]string // as the judge has them
 	batch  []netlink.Flow        // listed, and not yet judged; those beyond its length lend their room
+	most   int                   // that are judged together
 
 	waited     time.Duration // for the turn
 	took, cost time.Duration // of Run: in all, and of a processor
@@ -46,7 +47,7 @@ type part struct {
 
 // resolve says which flows the scope is about; nil: none.
 func (d *Driver) resolve(s *scope) *Pass {
-	p := &Pass{d: d, scope: s, whole: map[netip.Addr]bool{}, gone: map[netip.Addr]bool{}, routes: map[netip.Addr]string{}, denies: s.denies}
+	p := &Pass{d: d, scope: s, whole: map[netip.Addr]bool{}, gone: map[netip.Addr]bool{}, routes: map[netip.Addr]string{}, denies: s.denies, most: batchFlows}
 	for a := range s.gone {
 		if len(d.owners.byAddr[a]) == 0 {
 			p.gone[a] = true
@@ -60,10 +61,7 @@ func (d *Driver) resolve(s *scope) *Pass {
 		}
 	}
 	if !s.all {
-		d.owners.using(s.policies, p.add)
-		for id, m := range s.sets {
-			p.set(id, m)
-		}
+		p.use(s)
 	}
 	if len(p.whole)+len(p.parts)+len(p.gone) == 0 {
 		return nil
@@ -80,37 +78,55 @@ func (p *Pass) add(ep *dataplane.Endpoint) {
 	p.nets = append(p.nets, ep.Sources...)
 }
 
-// set selects the flows that the changed members of a set may concern.
-func (p *Pass) set(id dataplane.SetID, m *members) {
-	o := p.d.owners
-	if id == dataplane.SetNodes { // who may send into the node's tunnels: of pods, one that has a node's address
-		for a := range o.byAddr {
-			if m.contain(a) {
-				p.whole[a], p.denies = true, true
-			}
+// use selects the flows of endpoints that changed policies govern, and those that changed members of sets may concern. Each
+// endpoint's policies are looked at once, however many sets have changed.
+func (p *Pass) use(s *scope) {
+	uses := map[dataplane.PolicyID][]*use{}
+	for id := range s.policies {
+		uses[id] = append(uses[id], &use{})
+	}
+	var sets []*use
+	for id, m := range s.sets {
+		if id == dataplane.SetNodes {
+			p.nodes(m)
+			continue
 		}
+		u := &use{members: m, loosens: true, ends: map[netip.Addr]bool{}}
+		sets = append(sets, u)
+		for _, c := range p.d.compilers() {
+			for _, pol := range c.Users(id) {
+				uses[pol] = append(uses[pol], u)
+			}
+			u.loosens = u.loosens && (!m.came || c.Loosens(id, true)) && (!m.went || c.Loosens(id, false))
+		}
+	}
+	p.d.owners.using(uses, p.touch)
+	for _, u := range sets {
+		if len(u.ends) > 0 {
+			p.parts = append(p.parts, part{ends: u.ends, members: u.members})
+		}
+	}
+}
+
+// nodes selects the flows of pods that have the address of a node which has come or gone: those that may, or may no more, send into
+// the node's tunnels.
+func (p *Pass) nodes(m *members) {
+	for a := range p.d.owners.byAddr {
+		if m.contain(a) {
+			p.whole[a], p.denies = true, true
+		}
+	}
+}
+
+// touch selects the flows of an endpoint that the use is about.
+func (p *Pass) touch(ep *dataplane.Endpoint, u *use) {
+	if u.members == nil || u.members.any || len(ep.Sources) > 0 {
+		p.add(ep)
 		return
 	}
-	policies, loosens := map[dataplane.PolicyID]bool{}, true
-	for _, c := range p.d.compilers() {
-		for _, pol := range c.Users(id) {
-			policies[pol] = true
-		}
-		loosens = loosens && (!m.came || c.Loosens(id, true)) && (!m.went || c.Loosens(id, false))
-	}
-	x := part{ends: map[netip.Addr]bool{}, members: m}
-	o.using(policies, func(ep *dataplane.Endpoint) {
-		if m.any || len(ep.Sources) > 0 {
-			p.add(ep)
-			return
-		}
-		p.denies = p.denies || !loosens && !p.scope.endpoints[ep.Interface]
-		for _, a := range ep.Addrs {
-			x.ends[a] = true
-		}
-	})
-	if len(x.ends) > 0 {
-		p.parts = append(p.parts, x)
+	p.denies = p.denies || !u.loosens && !p.scope.endpoints[ep.Interface]
+	for _, a := range ep.Addrs {
+		u.ends[a] = true
 	}
 }
 
@@ -173,20 +189,29 @@ func (p *Pass) run(ctx context.Context) error {
 }
 
 // batchFlows is how many flows are judged together: few enough that they are what they were when they were listed, and that
-// the loop waits for no more than a millisecond.
-const batchFlows = 64
+// the loop waits for no more than a millisecond. Beside a loop whose turns are long there are up to mostFlows, or
+// a pass would take a turn of the loop's for every few of its flows.
+const (
+	batchFlows = 64
+	mostFlows  = 16 * batchFlows
+)
+
+// nextBatch is how many flows are judged together after n for which the turn was waited for, and held, so long.
+func nextBatch(n int, waited, held time.Duration) int {
+	if waited > held {
+		return min(2*n, mostFlows)
+	}
+	return batchFlows
+}
 
 // take puts the flow with those to be judged, if it is in question.
 func (p *Pass) take(ctx context.Context, f *netlink.Flow) error {
 	if !p.selects(f) {
 		return nil
 	}
-	if p.batch == nil {
-		p.batch = make([]netlink.Flow, 0, batchFlows)
-	}
-	p.batch = p.batch[:len(p.batch)+1]
+	p.batch = slices.Grow(p.batch, 1)[:len(p.batch)+1]
 	f.KeepIn(&p.batch[len(p.batch)-1])
-	if len(p.batch) < batchFlows {
+	if len(p.batch) < p.most {
 		return nil
 	}
 	return p.judge(ctx)
@@ -202,7 +227,9 @@ func (p *Pass) judge(ctx context.Context) error {
 		return err
 	}
 	defer p.d.turn.give()
-	p.waited += time.Since(wait)
+	waited, began := time.Since(wait), time.Now()
+	p.waited += waited
+	defer func() { p.most = nextBatch(p.most, waited, time.Since(began)) }()
 	j, err := p.newJudge()
 	if err != nil {
 		return err

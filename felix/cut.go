@@ -15,6 +15,9 @@ import (
 // DriverFlows is the name of the driver of live flows.
 const DriverFlows = "flows"
 
+// againAfter is when the next pass begins after one that failed; see [conntrack.Driver.Begin] for what more it waits.
+const againAfter = 200 * time.Millisecond
+
 // flows has what the rules came to deny reach the flows that live. It is the last of the drivers: its
 // Sync begins a pass, unless one is under way or passes have to rest. A pass takes tens of milliseconds and goes on
 // beside the agent's loop, so that neither a policy nor a pod waits for it; only the
@@ -94,6 +97,7 @@ func (f *flows) Sync(ctx context.Context) error {
 	}
 	f.d.Release()
 	if err != nil {
+		f.ringIn(againAfter) // what else is tried again may wait for longer, and have a denial wait
 		return &flowsError{err}
 	}
 	return nil
@@ -167,7 +171,7 @@ func (a *Agent) useFlows() {
 	}
 	f.ring = a.loop.Bell.Ring
 	if r, ok := driver[*rules](a); ok && f.d != nil {
-		r.differ = f.d.Changed
+		r.differ, r.gap = f.d.Changed, f.d.Resync
 	}
 	if f.missing != nil {
 		a.notes[DriverFlows] = f.missing.Error()

@@ -55,6 +55,9 @@ func choiceOf(s *dataplane.Settings) choice {
 // opener makes backends.
 type opener func(choice) (backend, error)
 
+// minRefresh keeps a slip in the setting from having the kernel read back without end.
+const minRefresh = time.Second
+
 // Pauses between tries of a backend that cannot be brought up, and of cleaning up after one.
 const (
 	firstTry = time.Second
@@ -84,6 +87,7 @@ type rules struct {
 	read      time.Time // when the kernel was last distrusted as a whole
 	outcasts  outcasts
 	differ    func(*dataplane.Delta) // is told what the rules have otherwise than was said
+	gap       func()                 // is told that for a time nothing of ours was in force
 	switched  bool                   // from one backend to another
 	traces    bool                   // as last looked: iptables' tables may have something of ours
 	started   bool                   // a first Sync is over; what can wait until then does
@@ -96,7 +100,7 @@ type rules struct {
 var _ dataplane.Driver = (*rules)(nil)
 
 func newRules(open opener) *rules {
-	r := &rules{open: open, now: time.Now, refresh: dataplane.DefaultSettings().Refresh, outcasts: newOutcasts(), differ: func(*dataplane.Delta) {}}
+	r := &rules{open: open, now: time.Now, refresh: dataplane.DefaultSettings().Refresh, outcasts: newOutcasts(), differ: func(*dataplane.Delta) {}, gap: func() {}}
 	for _, f := range dataplane.Families {
 		r.compilers = append(r.compilers, filter.NewCompiler(f))
 	}
@@ -146,7 +150,9 @@ func (r *rules) Update(d *dataplane.Delta) {
 		if w := choiceOf(s); w != r.want {
 			r.want, r.tries = w, backoff{}
 		}
-		r.refresh = s.Refresh
+		if r.refresh = s.Refresh; r.refresh > 0 {
+			r.refresh = max(r.refresh, minRefresh)
+		}
 	}
 	both := r.outcasts.update(d)
 	if both != d {
@@ -346,6 +352,7 @@ func (r *rules) displaced(ctx context.Context, err error) error {
 	}
 	r.failed(err)
 	r.use(b, other)
+	r.gap()
 	return nil
 }
 
